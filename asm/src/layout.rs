@@ -1,0 +1,146 @@
+//! What assembly knows of a green thread and of an OS thread.
+//!
+//! The scheduler's `G` and `M` begin with these heads, so a pointer to one is a pointer to the other. Assembly reads
+//! them by the offsets of their fields (`offset_of!`), never by hand-counted numbers.
+//!
+//! ```text
+//!   fs:[morestack_g] ──► GHead ─ m ──► MHead ─ g0 ──► GHead of the scheduler stack
+//!   fs:[0x70]        ══  the live copy of the running GHead's stackguard0
+//! ```
+//!
+//! # Who may touch what
+//!
+//! | field | written by | when |
+//! |---|---|---|
+//! | `stack`, `stackguard0`, `stackguard1` | the owner of the stack (S20: Running's M, or whoever holds the Scan bit) | on g0, while the green thread does not run |
+//! | `sched` | `mcall`, `morestack` (save); `gogo` (consume); copystack (relocate) | save: by the running thread itself; the rest as above |
+//! | `m` | the M that runs it | before `gogo` |
+//! | `MHead` | its own OS thread only | |
+
+use core::mem::offset_of;
+use core::ptr;
+
+/// The bounds of a stack: exactly `[lo, hi)`, with nothing implicit on either side. The size is a power of two.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stack {
+    /// The lowest address that belongs to the stack.
+    pub lo: usize,
+    /// One past the highest address: a stack grows down from here.
+    pub hi: usize,
+}
+
+impl Stack {
+    /// No stack at all.
+    pub const NONE: Stack = Stack { lo: 0, hi: 0 };
+
+    /// Its size in bytes.
+    #[inline(always)]
+    pub const fn size(&self) -> usize {
+        self.hi - self.lo
+    }
+
+    /// Whether `addr` lies in `[lo, hi)`.
+    #[inline(always)]
+    pub const fn contains(&self, addr: usize) -> bool {
+        addr.wrapping_sub(self.lo) < self.hi.wrapping_sub(self.lo)
+    }
+}
+
+/// A saved context: the registers that the compiler does not let a switch declare as clobbered, and the place to
+/// continue. Everything else is either dead at the switch or spilled to the stack by the compiler, where copystack
+/// finds it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Gobuf {
+    /// Stack pointer. 0 while the context is not saved: `gogo` clears it, so a second resume faults at once instead
+    /// of running on a stack that somebody else uses.
+    pub sp: usize,
+    /// Where to continue.
+    pub pc: usize,
+    /// Frame pointer. It may point into the stack.
+    pub bp: usize,
+    /// `rbx`. It may point into the stack.
+    pub bx: usize,
+    /// What `mcall` or `morestack` returns when the context is resumed (Go's `gobuf.ret`); cleared by `gogo`.
+    pub ret: usize,
+}
+
+impl Gobuf {
+    /// A context that nothing was saved in.
+    pub const EMPTY: Gobuf = Gobuf { sp: 0, pc: 0, bp: 0, bx: 0, ret: 0 };
+}
+
+/// The head of every `G`, green thread or g0: all that assembly reads and writes of it.
+#[repr(C)]
+#[derive(Debug)]
+pub struct GHead {
+    /// Bounds of the stack it runs on.
+    pub stack: Stack,
+    /// S2. What `fs:[0x70]` is set to when this runs: `stack.lo + STACK_GUARD`, or [`STACK_PREEMPT`] where every
+    /// prologue shall enter `newstack`. Requests of other threads go to the live copy in `fs:[0x70]`, not here.
+    ///
+    /// [`STACK_PREEMPT`]: crate::STACK_PREEMPT
+    pub stackguard0: usize,
+    /// S3. The lowest stack pointer that a system stack (g0) may reach; `usize::MAX` on green threads.
+    pub stackguard1: usize,
+    /// The saved context while it does not run.
+    pub sched: Gobuf,
+    /// The OS thread that runs it, while it runs.
+    pub m: *mut MHead,
+}
+
+impl GHead {
+    /// A head without a stack and without a context.
+    pub const fn new() -> GHead {
+        GHead { stack: Stack::NONE, stackguard0: 0, stackguard1: usize::MAX, sched: Gobuf::EMPTY, m: ptr::null_mut() }
+    }
+}
+
+impl Default for GHead {
+    fn default() -> Self {
+        GHead::new()
+    }
+}
+
+/// Who entered `morestack`, for the messages of `newstack`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Morebuf {
+    /// The return address of `morestack`: in the function whose prologue fired.
+    pub pc: usize,
+    /// That function's stack pointer.
+    pub sp: usize,
+}
+
+/// What `morestack` asks of the scheduler: decide about `g`, whose prologue needs `frame` bytes. Called by the
+/// scheduler loop on g0, where `gogo` returned it.
+pub type McallFn = unsafe fn(g: *mut GHead, arg: usize);
+
+/// The head of every `M`: all that assembly reads and writes of an OS thread.
+#[repr(C)]
+#[derive(Debug)]
+pub struct MHead {
+    /// The scheduler stack's `G`.
+    pub g0: *mut GHead,
+    /// Bounds of the signal stack; [`Stack::NONE`] where there is none.
+    pub gsignal: Stack,
+    /// Who entered `morestack` last.
+    pub morebuf: Morebuf,
+    /// What `morestack` has g0 call.
+    pub newstack: McallFn,
+}
+
+pub(crate) const G_LO: usize = offset_of!(GHead, stack.lo);
+pub(crate) const G_HI: usize = offset_of!(GHead, stack.hi);
+pub(crate) const G_GUARD0: usize = offset_of!(GHead, stackguard0);
+pub(crate) const G_SP: usize = offset_of!(GHead, sched.sp);
+pub(crate) const G_PC: usize = offset_of!(GHead, sched.pc);
+pub(crate) const G_BP: usize = offset_of!(GHead, sched.bp);
+pub(crate) const G_BX: usize = offset_of!(GHead, sched.bx);
+pub(crate) const G_RET: usize = offset_of!(GHead, sched.ret);
+pub(crate) const G_M: usize = offset_of!(GHead, m);
+pub(crate) const M_G0: usize = offset_of!(MHead, g0);
+pub(crate) const M_MOREBUF_PC: usize = offset_of!(MHead, morebuf.pc);
+pub(crate) const M_MOREBUF_SP: usize = offset_of!(MHead, morebuf.sp);
+pub(crate) const M_NEWSTACK: usize = offset_of!(MHead, newstack);

@@ -1,0 +1,27 @@
+//! Everything of Morestack that is assembly, and nothing else.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`layout`](crate::GHead) | what assembly knows of a green thread and of an OS thread |
+//! | [`tls`](crate::getg) | the two words of each OS thread: `g` and the live `stackguard0` |
+//! | [`switch`](crate::gogo) | `gogo`, `mcall`, `systemstack`, the first frame |
+//! | [`prologue`](crate::prologue!) | the check, its four frame classes, its constants |
+//! | [`morestack`](crate::morestack_slow) | what a failed check calls |
+//!
+//! This crate knows nothing of scheduling and allocates nothing. It needs Linux on x86-64 with glibc: the check reads
+//! the slot of glibc's thread control block that is kept for split stacks.
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
+compile_error!("morestack runs on x86_64-unknown-linux-gnu only");
+
+mod layout;
+mod morestack;
+mod prologue;
+mod switch;
+mod tls;
+
+pub use layout::{GHead, Gobuf, MHead, McallFn, Morebuf, Stack};
+pub use morestack::{Raise, morestack_slow};
+pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK_SMALL};
+pub use switch::{Mcall, gogo, mcall, systemstack};
+pub use tls::{getg, on_system_stack, set_stackguard, setg, stackguard, stackguard_slot};

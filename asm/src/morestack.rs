@@ -1,0 +1,183 @@
+//! `morestack` (S11): what a failed prologue check calls.
+//!
+//! ```text
+//!   user function ── check fails ──► morestack_slow (cold, ordinary code)
+//!                                        │ call
+//!                                        ▼
+//!                                    morestack: saves every callee-saved register on the stack, the context in
+//!                                        │      g.sched, who called in m.morebuf
+//!                                        │ switch to g0
+//!                                        ▼
+//!                                    newstack(g, frame), called by the scheduler loop: grow, preempt or neither
+//!                                        │ gogo(g), now or later, here or on another thread
+//!                                        ▼
+//!   user function ◄── return ────── morestack returns sched.ret
+//! ```
+//!
+//! `morestack` never returns by itself: whoever resumes `g.sched` makes it return.
+//!
+//! # What copystack sees
+//!
+//! A caller may hold the address of a local in any register. Caller-saved ones (vector registers among them) are
+//! spilled by the compiler around the call of `morestack_slow`; `rbp rbx r12-r15` are pushed here, in the part of the
+//! stack that is copied and relocated, and are popped from the new stack. `rbp` and `rbx` of this frame itself are in the
+//! `Gobuf`, which copystack relocates too.
+//!
+//! # Refusals
+//!
+//! Checks compare with the green thread's guard, whatever stack they run on. So a check may fail on a stack that is not
+//! the green thread's, and there is nothing to grow there (S3):
+//!
+//! | `rsp` is in | what happens |
+//! |---|---|
+//! | g0's stack | a stale `STACK_PREEMPT` is replaced by g0's guard; a real lack of room is fatal and named |
+//! | the signal stack | the check says nothing about it: goes on while there is room, else fatal and named |
+//! | any other stack (a library's own coroutines) | goes on: its owner guards it |
+//! | a thread without `g` | goes on |
+//!
+//! # Unwinding
+//!
+//! The frame is described by CFI at each instruction, so that a backtrace taken by `newstack`'s messages in gdb, or a
+//! panic raised in `morestack_slow` after the resume, passes through.
+
+use core::arch::naked_asm;
+
+use crate::layout::*;
+use crate::prologue::{STACK_GUARD, STACK_SMALL};
+use crate::{getg, set_stackguard};
+
+/// The slow path of a prologue check for a function whose frame is `frame` bytes (0: it exists already, or is small).
+///
+/// Returns when there is room and the thread was not, or is no longer, preempted. Unwinds where `newstack` found that
+/// the stack may not grow any further.
+#[cold]
+#[inline(never)]
+pub fn morestack_slow(frame: usize) {
+    // SAFETY: this is an ordinary call at a place where the surrounding function can be suspended.
+    let raise = unsafe { morestack(frame) };
+    if raise != 0 {
+        // SAFETY: a non-zero `sched.ret` is such a function's address: `newstack`'s side of the contract.
+        let raise = unsafe { core::mem::transmute::<usize, Raise>(raise) };
+        raise();
+    }
+}
+
+/// What `newstack` may leave in `sched.ret`: a function that unwinds out of the function whose check failed.
+pub type Raise = fn() -> !;
+
+#[unsafe(naked)]
+unsafe extern "C" fn morestack(frame: usize) -> usize {
+    naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "push rbx",
+        ".cfi_offset rbx, -24",
+        "push r12",
+        ".cfi_offset r12, -32",
+        "push r13",
+        ".cfi_offset r13, -40",
+        "push r14",
+        ".cfi_offset r14, -48",
+        "push r15",
+        ".cfi_offset r15, -56",
+        "sub rsp, 8",
+        "mov r9, rdi", // newstack's second argument
+        "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]",
+        "mov rdi, qword ptr fs:[rax]",
+        "test rdi, rdi",
+        "jz 3f",
+        "mov rsi, qword ptr [rdi + {M}]",
+        "mov rdx, qword ptr [rsi + {G0}]",
+        "cmp rdi, rdx",
+        "je 3f",
+        "cmp rsp, qword ptr [rdi + {LO}]",
+        "jb 3f",
+        "cmp rsp, qword ptr [rdi + {HI}]",
+        "jae 3f",
+        // Called from f: morebuf is f.
+        "mov rcx, qword ptr [rbp + 8]",
+        "mov qword ptr [rsi + {MOREBUF_PC}], rcx",
+        "lea rcx, [rbp + 16]",
+        "mov qword ptr [rsi + {MOREBUF_SP}], rcx",
+        // The context to resume is this frame.
+        "lea rcx, [rip + 2f]",
+        "mov qword ptr [rdi + {SP}], rsp",
+        "mov qword ptr [rdi + {PC}], rcx",
+        "mov qword ptr [rdi + {BP}], rbp",
+        "mov qword ptr [rdi + {BX}], rbx",
+        // Back into the scheduler loop, as mcall(newstack, frame).
+        "mov r8, qword ptr [rsi + {NEWSTACK}]",
+        "mov rcx, qword ptr [rdx + {GUARD0}]",
+        "mov qword ptr fs:[rax], rdx",
+        "mov qword ptr fs:[0x70], rcx",
+        "mov rsp, qword ptr [rdx + {SP}]",
+        "mov rbp, qword ptr [rdx + {BP}]",
+        "mov rbx, qword ptr [rdx + {BX}]",
+        "jmp qword ptr [rdx + {PC}]",
+        // Not on a green thread's stack.
+        "3:",
+        "mov rdi, rsp",
+        "call {refuse}",
+        "xor eax, eax",
+        // Resumed, or refused. rax: sched.ret.
+        "2:",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+        M = const G_M, G0 = const M_G0, LO = const G_LO, HI = const G_HI,
+        SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX, GUARD0 = const G_GUARD0,
+        MOREBUF_PC = const M_MOREBUF_PC, MOREBUF_SP = const M_MOREBUF_SP, NEWSTACK = const M_NEWSTACK,
+        refuse = sym refuse,
+    )
+}
+
+/// A check failed on a stack that `morestack` does not grow. Returns where the failure means nothing there.
+extern "C" fn refuse(sp: usize) {
+    let g = getg();
+    if g.is_null() {
+        return;
+    }
+    // SAFETY: a non-null `g` is running on this thread, so it, its M and g0 are alive.
+    unsafe {
+        let m = (*g).m;
+        let g0 = (*m).g0;
+        if (*m).gsignal.contains(sp) {
+            if sp < (*m).gsignal.lo + STACK_SMALL {
+                fatal("morestack on the signal stack: it cannot grow", sp, (*m).gsignal);
+            }
+        } else if g == g0 {
+            if sp <= (*g0).stackguard1 {
+                fatal("morestack on g0: the scheduler stack cannot grow", sp, (*g0).stack);
+            }
+            set_stackguard((*g0).stackguard0);
+        }
+    }
+}
+
+/// Names the system stack that ran out, and ends the process: nothing can be unwound without room.
+fn fatal(what: &str, sp: usize, stack: Stack) -> ! {
+    use std::io::Write;
+    let mut line = [0_u8; 256];
+    let mut rest = &mut line[..];
+    // A message that does not fit is cut.
+    let _ = writeln!(
+        rest,
+        "morestack: fatal: {what} (sp={sp:#x}, stack=[{:#x}, {:#x}), guard={STACK_GUARD})",
+        stack.lo, stack.hi
+    );
+    let unused = rest.len();
+    let used = line.len() - unused;
+    let _ = std::io::stderr().write_all(&line[..used]);
+    std::process::abort()
+}

@@ -1,0 +1,244 @@
+//! Switching stacks: `gogo`, `mcall`, `systemstack`, and the first frame of a green thread.
+//!
+//! ```text
+//!        g0 (scheduler loop)                    green thread
+//!        ───────────────────                    ────────────
+//!        gogo(g) ──────── save g0.sched,  ────► continues at g.sched.pc
+//!                         load g.sched
+//!   (g, f, arg) ◄──────── save g.sched,   ───── mcall(f, arg)
+//!        f(g, arg)        load g0.sched
+//! ```
+//!
+//! A green thread gives its thread back only through `mcall` (or `morestack`, which is the same with another way in):
+//! its context is saved completely *before* `f` runs on g0, so `f` may publish the green thread to other threads, move
+//! its stack or free it. `gogo` returns in the scheduler loop with the request, so g0's stack never deepens.
+//!
+//! # What a switch saves
+//!
+//! `rsp`, the place to continue, `rbp` and `rbx` go to the `Gobuf`. Everything else is declared clobbered, so that the
+//! compiler spills what is live to the frame, where copystack finds it. `rsp` is the same before and after the
+//! assembly, and nothing is pushed: the unwind tables of the surrounding function hold at every instruction, so a
+//! profiler that samples in the middle of a switch still unwinds. MXCSR and the x87 control word belong to the OS
+//! thread, as in Go.
+//!
+//! # Thread state
+//!
+//! `g` and the live guard change between the save and the load. A signal that arrives between the two finds `g` and
+//! `rsp` disagreeing; `morestack` compares `rsp` with the bounds of `g` before it trusts it.
+//!
+//! # Unwinding
+//!
+//! `gostart` is the outermost frame of every green thread. Its CFI marks the return address as undefined, which is how
+//! DWARF says "no caller": unwinders, gdb and perf end there. `systemstack` has a caller, on another stack: its CFI finds
+//! the caller's frame through `rbp`.
+
+use core::arch::{asm, naked_asm};
+
+use crate::layout::*;
+
+/// What a green thread asked of its scheduler by giving its thread back.
+#[derive(Clone, Copy, Debug)]
+pub struct Mcall {
+    /// The green thread. Its context is saved.
+    pub g: *mut GHead,
+    /// What to call with it, on g0.
+    pub f: McallFn,
+    /// Its second argument.
+    pub arg: usize,
+}
+
+/// Continues `g` on this thread, from g0, and returns when it gives the thread back (S17).
+///
+/// The context is consumed: `sched.sp` and `sched.ret` are 0 while it runs.
+///
+/// # Safety
+///
+/// Runs on g0. `g` has a saved context, a stack of which the caller is the only owner, `stackguard0` set for it and
+/// `m` set to this thread's M. The caller must not rely on anything that `g` may free.
+#[inline(always)]
+pub unsafe fn gogo(g: *mut GHead) -> Mcall {
+    let from: *mut GHead;
+    let f: usize;
+    let arg: usize;
+    // SAFETY: the saved contexts are valid by the contract; all registers that are neither saved nor results are
+    // declared clobbered.
+    unsafe {
+        asm!(
+            "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]",
+            "mov rsi, qword ptr fs:[rax]",
+            "lea rcx, [rip + 2f]",
+            "mov qword ptr [rsi + {SP}], rsp",
+            "mov qword ptr [rsi + {PC}], rcx",
+            "mov qword ptr [rsi + {BP}], rbp",
+            "mov qword ptr [rsi + {BX}], rbx",
+            "mov rcx, qword ptr [rdi + {GUARD0}]",
+            "mov qword ptr fs:[rax], rdi",
+            "mov qword ptr fs:[0x70], rcx",
+            "mov rax, qword ptr [rdi + {RET}]",
+            "mov rbp, qword ptr [rdi + {BP}]",
+            "mov rbx, qword ptr [rdi + {BX}]",
+            "xor ecx, ecx",
+            "mov rsp, qword ptr [rdi + {SP}]",
+            "mov qword ptr [rdi + {SP}], rcx",
+            "mov qword ptr [rdi + {RET}], rcx",
+            "jmp qword ptr [rdi + {PC}]",
+            "2:",
+            SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX,
+            RET = const G_RET, GUARD0 = const G_GUARD0,
+            inout("rdi") g => from,
+            lateout("r8") f,
+            lateout("r9") arg,
+            lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+        Mcall { g: from, f: core::mem::transmute::<usize, McallFn>(f), arg }
+    }
+}
+
+/// Gives the thread back: saves the running green thread's context and has the scheduler call `f(g, arg)` on g0.
+/// Returns what the one who resumes it left in `sched.ret`.
+///
+/// The green thread may continue on another OS thread. Nothing that was read from a thread-local before may be used
+/// after, and `arg` must not point into this stack if `f` moves it.
+///
+/// # Safety
+///
+/// Runs on a green thread's stack, not while unwinding: the unwinder's state is per OS thread. `f` must see to it that
+/// the green thread is resumed at most once for this call.
+#[inline(always)]
+pub unsafe fn mcall(f: McallFn, arg: usize) -> usize {
+    let ret;
+    // SAFETY: `g` is a green thread by the contract, so its M and g0 are alive and g0's context was saved by `gogo`.
+    unsafe {
+        asm!(
+            "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]",
+            "mov rdi, qword ptr fs:[rax]",
+            "lea rcx, [rip + 2f]",
+            "mov qword ptr [rdi + {SP}], rsp",
+            "mov qword ptr [rdi + {PC}], rcx",
+            "mov qword ptr [rdi + {BP}], rbp",
+            "mov qword ptr [rdi + {BX}], rbx",
+            "mov rsi, qword ptr [rdi + {M}]",
+            "mov rsi, qword ptr [rsi + {G0}]",
+            "mov rcx, qword ptr [rsi + {GUARD0}]",
+            "mov qword ptr fs:[rax], rsi",
+            "mov qword ptr fs:[0x70], rcx",
+            "mov rsp, qword ptr [rsi + {SP}]",
+            "mov rbp, qword ptr [rsi + {BP}]",
+            "mov rbx, qword ptr [rsi + {BX}]",
+            "jmp qword ptr [rsi + {PC}]",
+            "2:",
+            SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX,
+            GUARD0 = const G_GUARD0, M = const G_M, G0 = const M_G0,
+            inlateout("r8") f as usize => _,
+            inlateout("r9") arg => _,
+            lateout("rax") ret,
+            lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    ret
+}
+
+/// Calls `f` on the scheduler stack and returns its result; on a system stack already, calls it in place.
+///
+/// For code that goes deep without prologue checks, and for the stack allocator (S8).
+///
+/// # Panics
+///
+/// Aborts the process if `f` panics: a panic must not leave the stack it began on. `f` must not switch green threads.
+pub fn systemstack<R>(f: impl FnOnce() -> R) -> R {
+    struct Call<F, R> {
+        f: Option<F>,
+        result: Option<R>,
+    }
+    // `extern "C"`: a panic that reaches it aborts.
+    extern "C" fn call<F: FnOnce() -> R, R>(call: *mut u8) {
+        // SAFETY: `call` is the local below, on a stack that does not move while it waits for this function.
+        let call = unsafe { &mut *call.cast::<Call<F, R>>() };
+        call.result = call.f.take().map(|f| f());
+    }
+    fn entry<F: FnOnce() -> R, R>(_: &Call<F, R>) -> extern "C" fn(*mut u8) {
+        call::<F, R>
+    }
+    if crate::on_system_stack() {
+        return f();
+    }
+    let mut c = Call { f: Some(f), result: None };
+    // SAFETY: this is a green thread, by the test above; `call` neither unwinds nor switches.
+    unsafe { on_g0((&raw mut c).cast(), entry(&c)) };
+    match c.result {
+        Some(r) => r,
+        // `call` set the result or aborted.
+        None => unreachable!(),
+    }
+}
+
+/// Calls `f(arg)` on g0's stack, below the scheduler loop's frame, with `g` and the live guard set for g0.
+///
+/// ```text
+///   green stack: ... caller, return address, rbp ◄─ rbp (CFA = rbp + 16), rbx, g
+///   g0's stack:  ... scheduler loop | f ...
+/// ```
+///
+/// # Safety
+///
+/// Runs on a green thread. `f` must not unwind or switch.
+#[unsafe(naked)]
+unsafe extern "C" fn on_g0(arg: *mut u8, f: extern "C" fn(*mut u8)) {
+    naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "push rbx",
+        ".cfi_offset rbx, -24",
+        "sub rsp, 8",
+        "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]",
+        "mov rbx, qword ptr fs:[rax]",
+        "mov rcx, qword ptr [rbx + {M}]",
+        "mov rcx, qword ptr [rcx + {G0}]",
+        "mov rdx, qword ptr [rcx + {GUARD0}]",
+        "mov qword ptr fs:[rax], rcx",
+        "mov qword ptr fs:[0x70], rdx",
+        "mov rsp, qword ptr [rcx + {SP}]",
+        "sub rsp, 128", // the loop's frame ends at its saved rsp; stay clear of it as of a red zone
+        "and rsp, -16",
+        "call rsi",
+        "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]",
+        "mov qword ptr fs:[rax], rbx",
+        "mov rdx, qword ptr [rbx + {GUARD0}]",
+        "mov qword ptr fs:[0x70], rdx",
+        "lea rsp, [rbp - 8]",
+        "pop rbx",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+        M = const G_M, G0 = const M_G0, GUARD0 = const G_GUARD0, SP = const G_SP,
+    )
+}
+
+impl Gobuf {
+    /// A context that, when first resumed, calls `entry(g)` at the top of `stack`.
+    ///
+    /// The top 16 bytes stay zero: a return address and a frame pointer of 0, for tools that walk by frame pointers.
+    ///
+    /// # Safety
+    ///
+    /// `stack` is writable and nobody else uses it. `entry` must not return.
+    pub unsafe fn new(stack: Stack, entry: unsafe extern "C" fn(*mut GHead) -> !) -> Gobuf {
+        let sp = stack.hi - 16;
+        // SAFETY: the caller owns the stack; stacks end at page boundaries, so the words are aligned.
+        unsafe { (sp as *mut [usize; 2]).write([0, 0]) };
+        Gobuf { sp, pc: gostart as *const () as usize, bp: 0, bx: entry as *const () as usize, ret: 0 }
+    }
+}
+
+/// The outermost frame of a green thread: entered by `gogo` with `rdi` = g and `rbx` = the entry function.
+#[unsafe(naked)]
+unsafe extern "C" fn gostart() {
+    naked_asm!(".cfi_startproc", ".cfi_undefined rip", "xor ebp, ebp", "call rbx", "ud2", ".cfi_endproc",)
+}

@@ -1,0 +1,313 @@
+//! Contexts without a scheduler: one green thread on a heap stack, switched to and from by hand.
+
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use morestack_asm::{
+    GHead, Gobuf, MHead, Mcall, Morebuf, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Stack, getg, gogo, mcall,
+    morestack_slow, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, systemstack,
+};
+
+/// A scheduler thread with one green thread, which runs `body`.
+struct World {
+    m: Box<MHead>,
+    g: Box<GHead>,
+    _g0: Box<GHead>,
+    _stack: Vec<u128>,
+}
+
+type Body = Box<dyn FnOnce()>;
+
+thread_local! {
+    static BODY: Cell<Option<Body>> = const { Cell::new(None) };
+    static NEWSTACKS: Cell<Vec<usize>> = const { Cell::new(Vec::new()) };
+}
+
+unsafe fn exit(_: *mut GHead, _: usize) {}
+unsafe fn pass(_: *mut GHead, _: usize) {}
+
+unsafe fn record_newstack(g: *mut GHead, frame: usize) {
+    NEWSTACKS.with(|n| {
+        let mut v = n.take();
+        v.push(frame);
+        n.set(v);
+    });
+    // SAFETY: the test's own `g`, suspended.
+    unsafe { (*g).stackguard0 = (*g).stack.lo + STACK_GUARD };
+}
+
+unsafe extern "C" fn entry(_: *mut GHead) -> ! {
+    let body = BODY.with(Cell::take).expect("a body");
+    assert!(catch_unwind(AssertUnwindSafe(body)).is_ok());
+    // SAFETY: on the green thread's stack; nobody resumes it.
+    unsafe { mcall(exit, 0) };
+    unreachable!()
+}
+
+impl World {
+    fn new(body: impl FnOnce() + 'static) -> World {
+        const SIZE: usize = 512 << 10;
+        let mut memory = vec![0_u128; SIZE / 16];
+        let lo = memory.as_mut_ptr() as usize;
+        let stack = Stack { lo, hi: lo + SIZE };
+        let mut g0 = Box::new(GHead::new());
+        let mut m = Box::new(MHead {
+            g0: &raw mut *g0,
+            gsignal: Stack::NONE,
+            morebuf: Morebuf { pc: 0, sp: 0 },
+            newstack: record_newstack,
+        });
+        g0.m = &raw mut *m;
+        g0.stackguard1 = 0;
+        let mut g = Box::new(GHead::new());
+        g.m = &raw mut *m;
+        g.stack = stack;
+        g.stackguard0 = stack.lo + STACK_GUARD;
+        // SAFETY: the stack is this test's own.
+        g.sched = unsafe { Gobuf::new(stack, entry) };
+        BODY.with(|b| b.set(Some(Box::new(body))));
+        // SAFETY: reset by `drop`.
+        unsafe { setg(&raw mut *g0) };
+        World { m, g, _g0: g0, _stack: memory }
+    }
+
+    /// Runs the green thread until it gives the thread back.
+    fn resume(&mut self) -> Mcall {
+        // SAFETY: the green thread is suspended and this is g0.
+        unsafe { gogo(&raw mut *self.g) }
+    }
+
+    /// Runs it to its end, answering `morestack` by `record_newstack`.
+    fn run(body: impl FnOnce() + 'static) -> Vec<usize> {
+        let mut w = World::new(body);
+        loop {
+            let call = w.resume();
+            // SAFETY: the request of the suspended green thread.
+            unsafe { (call.f)(call.g, call.arg) };
+            if std::ptr::fn_addr_eq(call.f, exit as unsafe fn(*mut GHead, usize)) {
+                return NEWSTACKS.with(Cell::take);
+            }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // SAFETY: the thread runs no green threads any more.
+        unsafe {
+            setg(std::ptr::null_mut());
+            set_stackguard(0);
+        }
+    }
+}
+
+#[test]
+fn s17_gogo_and_mcall_pass_values_and_keep_registers() {
+    let mut w = World::new(|| {
+        assert!(!on_system_stack());
+        let mut sum = 0_usize;
+        // More live values than registers: each must survive the switches.
+        let kept: [usize; 24] = std::array::from_fn(|i| std::hint::black_box(i * 31));
+        for i in 0..1000 {
+            // SAFETY: the test resumes each call once.
+            sum += unsafe { mcall(pass, i) };
+        }
+        assert_eq!(sum, (0..1000).map(|i| i * 2).sum());
+        assert_eq!(kept.iter().sum::<usize>(), (0..24).map(|i| i * 31).sum());
+    });
+    assert!(on_system_stack());
+    for i in 0..1000 {
+        let call = w.resume();
+        assert_eq!((call.g, call.arg), (&raw mut *w.g, i));
+        w.g.sched.ret = i * 2;
+    }
+    w.resume();
+    // Consumed contexts are cleared when they are resumed, and saved again by the last mcall.
+    assert_eq!(w.g.sched.ret, 0);
+    assert_ne!(w.g.sched.sp, 0);
+}
+
+#[test]
+fn s17_gogo_clears_the_context_it_consumes() {
+    let w = World::run(|| {
+        let g = getg();
+        // SAFETY: the running green thread's own head.
+        unsafe { assert_eq!(((*g).sched.sp, (*g).sched.ret), (0, 0)) };
+    });
+    assert!(w.is_empty());
+}
+
+#[test]
+fn live_guard_follows_the_switches() {
+    assert_eq!(stackguard(), 0);
+    World::run(|| {
+        // SAFETY: the running green thread's own head.
+        assert_eq!(stackguard(), unsafe { (*getg()).stackguard0 });
+        // SAFETY: this thread's own slot.
+        assert_eq!(stackguard(), unsafe { (*stackguard_slot()).load(std::sync::atomic::Ordering::Relaxed) });
+    });
+    assert_eq!(stackguard(), 0);
+}
+
+#[test]
+fn systemstack_runs_elsewhere_and_returns() {
+    World::run(|| {
+        let here = 0_u8;
+        // SAFETY: the running green thread's own head.
+        let stack = unsafe { (*getg()).stack };
+        assert!(stack.contains(&raw const here as usize));
+        let text = systemstack(|| {
+            let there = 0_u8;
+            assert!(on_system_stack());
+            assert!(!stack.contains(&raw const there as usize));
+            // A borrow of the green thread's local, and a result with a destructor.
+            format!("{}", here + 7)
+        });
+        assert_eq!(text, "7");
+        assert!(!on_system_stack());
+        // SAFETY: the running green thread's own head.
+        assert_eq!(stackguard(), unsafe { (*getg()).stackguard0 });
+    });
+}
+
+/// Enters a check of class `FRAME` with the guard `distance` bytes below the stack pointer, and says whether it fired.
+macro_rules! fires {
+    ($distance:expr, frame = $frame:expr) => {{
+        let fired = World::run(|| {
+            let sp: usize;
+            // SAFETY: reads a register.
+            unsafe { std::arch::asm!("mov {}, rsp", out(reg) sp) };
+            // SAFETY: a guard of this very stack.
+            unsafe { set_stackguard(sp.wrapping_sub($distance)) };
+            prologue!(frame = $frame);
+        });
+        assert!(fired.is_empty() || fired.len() == 1);
+        !fired.is_empty()
+    }};
+}
+
+#[test]
+fn s10_the_four_frame_classes_at_their_bounds() {
+    // Leaf: never.
+    assert!(!fires!(0, frame = 0));
+    // rsp <= guard.
+    assert!(!fires!(1, frame = STACK_SMALL));
+    assert!(fires!(0, frame = STACK_SMALL));
+    // rsp - N <= guard - STACK_SMALL.
+    assert!(!fires!(STACK_BIG - STACK_SMALL + 1, frame = STACK_BIG));
+    assert!(fires!(STACK_BIG - STACK_SMALL, frame = STACK_BIG));
+    // The same by distances.
+    assert!(!fires!(100_000 - STACK_SMALL + 1, frame = 100_000));
+    assert!(fires!(100_000 - STACK_SMALL, frame = 100_000));
+}
+
+#[test]
+fn s10_no_class_loses_a_preemption_request() {
+    let fired = World::run(|| {
+        let poison = || {
+            // SAFETY: `record_newstack` answers.
+            unsafe { set_stackguard(STACK_PREEMPT) };
+        };
+        poison();
+        prologue!();
+        poison();
+        prologue!(frame = 100);
+        poison();
+        prologue!(frame = 4000);
+        poison();
+        prologue!(frame = 1 << 20);
+    });
+    assert_eq!(fired, [0, 0, 4000, 1 << 20]);
+}
+
+#[test]
+fn a_check_on_a_foreign_thread_never_fails() {
+    assert_eq!(stackguard(), 0);
+    prologue!();
+    prologue!(frame = 1 << 30);
+    // Nor does the slow path do anything there.
+    morestack_slow(0);
+}
+
+#[test]
+fn s03_a_stale_request_on_g0_is_dropped() {
+    let mut w = World::new(|| ());
+    // SAFETY: g0's guard.
+    unsafe { set_stackguard(STACK_PREEMPT) };
+    prologue!();
+    assert_eq!(stackguard(), 0, "g0 of this test has the guard 0");
+    w.resume();
+    assert_eq!(w.m.morebuf.pc, 0, "morestack refused before it recorded a caller");
+}
+
+#[test]
+fn s11_morestack_records_its_caller() {
+    let mut w = World::new(|| {
+        // SAFETY: `record_newstack` answers.
+        unsafe { set_stackguard(STACK_PREEMPT) };
+        prologue!();
+    });
+    let call = w.resume();
+    assert!(w.g.stack.contains(w.m.morebuf.sp));
+    assert!(w.m.morebuf.sp > w.g.sched.sp);
+    assert_ne!(w.m.morebuf.pc, 0);
+    assert_ne!(w.m.morebuf.pc, w.g.sched.pc);
+    // SAFETY: the request of the suspended green thread.
+    unsafe { (call.f)(call.g, call.arg) };
+    w.resume();
+    NEWSTACKS.with(Cell::take);
+}
+
+#[test]
+fn sched_ret_unwinds_out_of_the_function_that_checked() {
+    fn raise() -> ! {
+        std::panic::resume_unwind(Box::new("raised"))
+    }
+    struct Dropped<'a>(&'a Cell<u32>);
+    impl Drop for Dropped<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+    #[inline(never)]
+    fn nested(depth: u32, drops: &Cell<u32>) {
+        let _d = Dropped(drops);
+        if depth == 0 {
+            // SAFETY: the test answers.
+            unsafe { set_stackguard(STACK_PREEMPT) };
+            prologue!();
+        } else {
+            nested(depth - 1, drops);
+        }
+    }
+    let mut w = World::new(|| {
+        let drops = Cell::new(0);
+        let payload = catch_unwind(AssertUnwindSafe(|| nested(100, &drops))).unwrap_err();
+        assert_eq!(*payload.downcast::<&str>().unwrap(), "raised");
+        assert_eq!(drops.get(), 101);
+    });
+    w.resume();
+    w.g.sched.ret = raise as fn() -> ! as usize;
+    w.resume();
+}
+
+#[test]
+fn a_backtrace_shows_the_frames_and_ends() {
+    #[inline(never)]
+    fn a_frame_to_find(out: &Cell<String>) {
+        out.set(Backtrace::force_capture().to_string());
+    }
+    World::run(|| {
+        let text = Cell::new(String::new());
+        a_frame_to_find(&text);
+        let text = text.take();
+        assert!(text.contains("a_frame_to_find"), "{text}");
+        assert!(text.lines().count() < 200, "{text}");
+        assert!(!text.contains("World::run"), "goes on below the first frame: {text}");
+        // On the system stack the walk passes to the green thread's own frames.
+        let text = systemstack(|| Backtrace::force_capture().to_string());
+        assert!(text.contains("on_g0"), "{text}");
+        assert!(text.contains("entry"), "{text}");
+    });
+}
