@@ -1,0 +1,218 @@
+//! copystack (S15) and shrinkstack (S18): a green thread's stack moves while the green thread does not run.
+//!
+//! ```text
+//!         old                                   new
+//!   hi ┌─────────┐ ─────────────────────── hi ┌─────────┐
+//!      │ used    │   copied, and every word   │ used    │     used = hi - sched.sp
+//!      │         │   that points into old     │         │     delta = new.hi - old.hi
+//!   sp ├─────────┤   moves by delta        sp ├─────────┤
+//!      │ unused  │   not touched              │ unused  │
+//!   lo └─────────┘                            │         │
+//!                                          lo └─────────┘
+//! ```
+//!
+//! # The steps, and why nothing changes on an error
+//!
+//! 1. Allocate the new stack. This is the only step that can fail, and nothing has been written before it.
+//! 2. Copy and relocate the used part ([`copy`](crate::copy)).
+//! 3. Relocate `sched.bp` and `sched.bx`; `sched.sp` keeps its distance from the high end.
+//! 4. Swap `stack` and `stackguard0`. A preemption request is not lost: requests go to the live guard of the thread that
+//!    runs a green thread, and this one does not run.
+//! 5. Free the old stack, or seal it.
+//!
+//! # Who may call
+//!
+//! The party that owns the stack (S20: the M on whose g0 newstack runs, or whoever holds the Scan bit), on the system
+//! stack. That every pointer into the stack is on the stack itself, in the saved registers, or found by the caller is
+//! the caller's promise too: docs of the scheduler say when it holds.
+
+use std::ptr;
+
+use morestack_asm::{GHead, STACK_GUARD};
+
+use crate::copy::{Relocation, copy_relocate};
+use crate::error::Bytes;
+use crate::{FIXED_STACK, Stack, StackCache, StackError};
+use crate::{alloc, debug, stackalloc, stats};
+
+/// What copystack fills the new stack with, under `poison`: read as a pointer it is no address at all.
+const POISON_NEW: u8 = 0xfd;
+
+/// What it fills the old stack with.
+const POISON_OLD: u8 = 0xfc;
+
+/// Whose stack is moved and where that green thread is: what efence tells whoever touches the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The green thread's number.
+    pub goid: u64,
+    /// Where it is: the function whose prologue asked for a larger stack, or where it waits.
+    pub pc: usize,
+}
+
+/// Moves the stack of `g` to a new one of `newsize` bytes, a power of two. It may be larger, smaller, or as large.
+///
+/// Every 8-aligned word of the used part `[sched.sp, stack.hi)`, and the saved `bp` and `bx`, that point into
+/// `[stack.lo, stack.hi)` point to the same place in the new stack afterwards. Nothing below `sched.sp` is read.
+///
+/// # Errors
+///
+/// No stack of that size can be had. Nothing has changed then.
+///
+/// # Safety
+///
+/// `g` is a green thread with a stack from this crate. It does not run, its context is saved, and the caller alone may
+/// touch its stack. Every pointer into the stack that is used again is in the places above, or is fixed up by the caller.
+///
+/// # Panics
+///
+/// On a green thread's stack; if `g` has no stack, or its saved stack pointer lies outside; if `newsize` is not a size
+/// class or does not hold what is used.
+pub unsafe fn copystack(
+    mut cache: Option<&mut StackCache>,
+    g: *mut GHead,
+    newsize: usize,
+    why: Moved,
+) -> Result<(), StackError> {
+    // SAFETY: the caller alone may touch `g`.
+    let (old, sched) = unsafe { ((*g).stack, (*g).sched) };
+    assert!(old != Stack::NONE, "copystack: g {} has no stack", why.goid);
+    assert!(
+        old.lo <= sched.sp && sched.sp <= old.hi && sched.sp.is_multiple_of(size_of::<u64>()),
+        "copystack: g {}: sp {:#x} is not in its stack [{:#x}, {:#x})",
+        why.goid,
+        sched.sp,
+        old.lo,
+        old.hi
+    );
+    let used = old.hi - sched.sp;
+    assert!(used <= newsize, "copystack: g {}: {used} bytes do not fit a stack of {newsize}", why.goid);
+
+    let new = stackalloc(cache.as_deref_mut(), newsize)?;
+    let new_sp = new.hi - used;
+    let poison = debug::active() && debug::switches().poison_copy;
+    if poison {
+        // SAFETY: the stack was allocated just now and nobody else has seen it.
+        unsafe { ptr::write_bytes(new.lo as *mut u8, POISON_NEW, newsize) };
+    }
+
+    let relocation = Relocation::new(old, new);
+    // SAFETY: both ranges are the used part, `used` is a multiple of 8 as `hi` and `sp` are, the caller owns the old
+    // stack and the new one is a different one.
+    let mut words =
+        unsafe { copy_relocate(sched.sp as *const u64, new_sp as *mut u64, used / size_of::<u64>(), relocation) };
+    let mut relocated = |register: usize| {
+        let (moved, inside) = relocation.apply(register as u64);
+        words += usize::from(inside);
+        moved as usize
+    };
+    let (bp, bx) = (relocated(sched.bp), relocated(sched.bx));
+    // SAFETY: the caller alone may touch `g`.
+    unsafe {
+        (*g).sched.sp = new_sp;
+        (*g).sched.bp = bp;
+        (*g).sched.bx = bx;
+        (*g).stack = new;
+        (*g).stackguard0 = new.lo + STACK_GUARD;
+    }
+
+    stats::count_move(old.size(), newsize, used, words);
+    debug::trace(
+        1,
+        format_args!(
+            "copystack g {}: [{:#x}, {:#x}) {} -> [{:#x}, {:#x}) {}: {used} bytes used, {words} words adjusted, at {:#x}",
+            why.goid,
+            old.lo,
+            old.hi,
+            Bytes(old.size()),
+            new.lo,
+            new.hi,
+            Bytes(newsize),
+            why.pc
+        ),
+    );
+    if poison {
+        // SAFETY: the caller owned the old stack, and nothing is on it any more.
+        unsafe { ptr::write_bytes(old.lo as *mut u8, POISON_OLD, old.size()) };
+    }
+    // SAFETY: as above, and it came from this crate.
+    unsafe { alloc::retire(cache, old, new, why) };
+    Ok(())
+}
+
+/// Moves the stack of `g` to one of half its size, if less than a quarter of it is used. Returns whether it did.
+///
+/// Used is what lies above `sched.sp`, and the room below it that code without a check may need ([`STACK_GUARD`]). So
+/// after the move at least as much is free as is used, and a green thread that goes on as before does not grow at once.
+/// It never goes below [`FIXED_STACK`].
+///
+/// Where `STACK_GUARD` alone is a quarter, that rule could never be met. There the smaller stack must have twice the room
+/// above its guard of what is used: the same promise, with the guard taken out of both sides.
+///
+/// # Errors
+///
+/// No stack of the smaller size can be had. Nothing has changed then.
+///
+/// # Safety
+///
+/// As for [`copystack`]. A green thread that is in a system call, pinned or excluded is the caller's to skip.
+///
+/// # Panics
+///
+/// As for [`copystack`].
+pub unsafe fn shrinkstack(cache: Option<&mut StackCache>, g: *mut GHead, why: Moved) -> Result<bool, StackError> {
+    // SAFETY: the caller alone may touch `g`.
+    let (stack, sp) = unsafe { ((*g).stack, (*g).sched.sp) };
+    assert!(
+        stack != Stack::NONE && stack.lo <= sp && sp <= stack.hi,
+        "shrinkstack: g {}: sp {sp:#x} is not in its stack [{:#x}, {:#x})",
+        why.goid,
+        stack.lo,
+        stack.hi
+    );
+    if !shrinks(stack.size(), stack.hi - sp) {
+        return Ok(false);
+    }
+    // SAFETY: the caller's.
+    unsafe { copystack(cache, g, stack.size() / 2, why) }.map(|()| true)
+}
+
+/// Whether a stack of `size` bytes with `used` of them used is to be halved.
+fn shrinks(size: usize, used: usize) -> bool {
+    let half = size / 2;
+    if half < FIXED_STACK {
+        false
+    } else if size / 4 > STACK_GUARD {
+        used + STACK_GUARD < size / 4
+    } else {
+        used < half.saturating_sub(STACK_GUARD) / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_than_a_quarter_guard_included() {
+        let size = FIXED_STACK * 64;
+        assert!(shrinks(size, size / 4 - STACK_GUARD - 8));
+        assert!(!shrinks(size, size / 4 - STACK_GUARD));
+        assert!(!shrinks(size, size / 2));
+    }
+
+    #[test]
+    fn never_below_the_smallest() {
+        assert!(!shrinks(FIXED_STACK, 0));
+        assert!(shrinks(2 * FIXED_STACK, 0), "but down to it");
+    }
+
+    #[test]
+    fn what_is_used_has_as_much_free_after_the_move() {
+        for order in 1..15 {
+            let size = FIXED_STACK << order;
+            let most = (0..size).step_by(8).take_while(|used| shrinks(size, *used)).last().unwrap();
+            assert!(size / 2 - STACK_GUARD >= 2 * most, "{size}: {most}");
+        }
+    }
+}

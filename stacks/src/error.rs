@@ -1,0 +1,102 @@
+//! Why there is no stack. Every variant carries the values that its message names.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// Why a stack could not be had. Nothing has changed when one of these is returned.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StackError {
+    /// The address space that is reserved for stacks has no free run of this size.
+    OutOfAddressSpace {
+        /// Bytes that were asked for.
+        size: usize,
+        /// Bytes of address space reserved for stacks of this kind.
+        reserved: usize,
+        /// Bytes of them that are handed out, in whole spans.
+        in_use: usize,
+    },
+    /// The kernel refused.
+    Os {
+        /// The system call.
+        call: &'static str,
+        /// Bytes that it was to map or to make usable.
+        size: usize,
+        /// Its error.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for StackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StackError::OutOfAddressSpace { size, reserved, in_use } => write!(
+                f,
+                "no room for a stack of {}: {} of the {} reserved for stacks are in use",
+                Bytes(*size),
+                Bytes(*in_use),
+                Bytes(*reserved)
+            ),
+            StackError::Os { call, size, source } => {
+                write!(f, "no memory for a stack: {call} of {} failed: {source}", Bytes(*size))
+            }
+        }
+    }
+}
+
+impl Error for StackError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            StackError::OutOfAddressSpace { .. } => None,
+            StackError::Os { source, .. } => Some(source),
+        }
+    }
+}
+
+impl From<StackError> for io::Error {
+    fn from(error: StackError) -> io::Error {
+        io::Error::new(io::ErrorKind::OutOfMemory, error)
+    }
+}
+
+/// A size in bytes, printed in the largest unit that divides it.
+pub(crate) struct Bytes(pub(crate) usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match UNITS.iter().find(|(shift, _)| self.0 != 0 && self.0.trailing_zeros() >= *shift) {
+            Some((shift, unit)) => write!(f, "{} {unit}", self.0 >> shift),
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_that_names_the_values() {
+        let full = StackError::OutOfAddressSpace { size: 1 << 20, reserved: 1 << 30, in_use: 3 << 22 };
+        assert_eq!(
+            full.to_string(),
+            "no room for a stack of 1 MiB: 12 MiB of the 1 GiB reserved for stacks are in use"
+        );
+        let os =
+            StackError::Os { call: "mprotect", size: 64 << 20, source: io::Error::from_raw_os_error(libc::ENOMEM) };
+        assert!(os.source().is_some());
+        let os = io::Error::from(os);
+        assert_eq!(os.kind(), io::ErrorKind::OutOfMemory);
+        let line = os.to_string();
+        assert!(line.starts_with("no memory for a stack: mprotect of 64 MiB failed: "), "{line}");
+        assert!(!line.contains('\n'));
+    }
+
+    #[test]
+    fn sizes_in_the_largest_exact_unit() {
+        let shown = [0, 100, 1 << 10, 3 << 12, 1 << 40, 5 << 30].map(|n| Bytes(n).to_string());
+        assert_eq!(shown, ["0 bytes", "100 bytes", "1 KiB", "12 KiB", "1 TiB", "5 GiB"]);
+    }
+}

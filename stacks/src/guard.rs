@@ -1,0 +1,374 @@
+//! Guards: below every stack lies a page that faults (S1: outside the bounds, never part of the stack).
+//!
+//! ```text
+//!        lo - PAGE      lo                                  hi
+//!   ──────┬─────────────┬───────────────────────────────────┬──────
+//!         │ guard       │ the stack, exactly [lo, hi)       │
+//!   ──────┴─────────────┴───────────────────────────────────┴──────
+//! ```
+//!
+//! | kind | how | costs |
+//! |---|---|---|
+//! | [`Kind::Madvise`] | `MADV_GUARD_INSTALL`, Linux 6.13 | a page-table entry; no VMA |
+//! | [`Kind::Mprotect`] | `mprotect(PROT_NONE)` | splits the VMA: two more of the `vm.max_map_count` that a process may have |
+//! | [`Kind::Missing`] | nothing | an overflow runs into the next stack; counted, so that it can be seen |
+//!
+//! The first is used where the kernel has it. Elsewhere the second, while its budget lasts: half of
+//! `vm.max_map_count`, since the program has mappings too and a process that has none left cannot even `malloc`. Then the
+//! third: a service with a hundred thousand stacks on an old kernel runs, and its prologue checks still hold.
+//!
+//! The same two ways make whole stacks inaccessible for `MORESTACK_EFENCE` ([`Guards::seal`]), on the same budget.
+//!
+//! A fault in a page of the first kind is reported as `SEGV_MAPERR`, one of the second kind as `SEGV_ACCERR`: a signal
+//! handler must go by the address.
+//!
+//! # Invariants
+//!
+//! 1. Whoever installs keeps the [`Kind`] it was told and removes with the same one: only it says what to undo and which
+//!    counter to lower.
+//! 2. What could not be removed is lost: its owner leaks the range instead of handing out memory that faults. That is
+//!    address space, no memory.
+
+use std::fs;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+
+use crate::Stack;
+use crate::debug;
+use crate::sys::{self, Access, Advice, PAGE};
+
+/// What `vm.max_map_count` is where it cannot be read: the kernel's default.
+const DEFAULT_MAX_MAP_COUNT: usize = 65530;
+
+/// The page below `stack` that faults when the stack runs over. A plain computation: fit for a signal handler.
+///
+/// ```
+/// use morestack_stacks::{Stack, guard_of};
+///
+/// let stack = Stack { lo: 0x10000, hi: 0x20000 };
+/// assert!(guard_of(stack).contains(&(stack.lo - 8)));
+/// assert!(!guard_of(stack).contains(&stack.lo));
+/// ```
+pub const fn guard_of(stack: Stack) -> Range<usize> {
+    stack.lo.saturating_sub(PAGE)..stack.lo
+}
+
+/// How a range was made inaccessible, and so how that is undone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Madvise,
+    Mprotect,
+    Missing,
+}
+
+/// Guards alive, by kind.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) madvise: usize,
+    pub(crate) mprotect: usize,
+    pub(crate) missing: usize,
+}
+
+/// The guards of the process.
+pub(crate) static GUARDS: Guards = Guards::new();
+
+/// What the kernel offers; found out once.
+const UNKNOWN: u8 = 0;
+const HAS_MADVISE: u8 = 1;
+const MPROTECT_ONLY: u8 = 2;
+
+pub(crate) struct Guards {
+    kernel: AtomicU8,
+    /// How many ranges of kind `Mprotect` there may be; 0 until `kernel` is known.
+    budget: AtomicUsize,
+    madvise: AtomicUsize,
+    /// Guards and sealed stacks: what the budget counts.
+    mprotect: AtomicUsize,
+    missing: AtomicUsize,
+}
+
+impl Guards {
+    pub(crate) const fn new() -> Guards {
+        Guards {
+            kernel: AtomicU8::new(UNKNOWN),
+            budget: AtomicUsize::new(0),
+            madvise: AtomicUsize::new(0),
+            mprotect: AtomicUsize::new(0),
+            missing: AtomicUsize::new(0),
+        }
+    }
+
+    /// Makes the page below `lo` fault.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the page, and nothing is kept in it.
+    pub(crate) unsafe fn install(&self, lo: usize) -> Kind {
+        // SAFETY: the caller owns the page.
+        let kind = unsafe { self.forbid(lo - PAGE, PAGE) }.unwrap_or(Kind::Missing);
+        match kind {
+            Kind::Madvise => self.madvise.fetch_add(1, Relaxed),
+            Kind::Missing => self.missing.fetch_add(1, Relaxed),
+            Kind::Mprotect => 0,
+        };
+        kind
+    }
+
+    /// Undoes [`Guards::install`]. `false` where the kernel refuses: the page still faults, and may never be used again.
+    ///
+    /// # Safety
+    ///
+    /// `kind` is what `install` returned for `lo`, and the caller still owns the page.
+    #[must_use]
+    pub(crate) unsafe fn remove(&self, lo: usize, kind: Kind) -> bool {
+        // SAFETY: the caller owns the page.
+        let removed = unsafe { self.permit(lo - PAGE, PAGE, kind) };
+        if removed {
+            self.forget(kind, 1);
+        }
+        removed
+    }
+
+    /// Undoes [`Guards::install`] for a whole span at once: every guard of kind `Madvise` in `[addr, addr + size)`, of
+    /// which there are `count`.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the range.
+    #[must_use]
+    pub(crate) unsafe fn remove_madvised(&self, addr: usize, size: usize, count: usize) -> bool {
+        // SAFETY: the caller owns the range.
+        let removed = count == 0 || unsafe { self.permit(addr, size, Kind::Madvise) };
+        if removed {
+            self.forget(Kind::Madvise, count);
+        }
+        removed
+    }
+
+    /// Makes a whole stack inaccessible and drops its memory. `None` where that cannot be had: nothing has changed but
+    /// the memory.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the stack. Whoever touches it from now on gets a fault, which is the purpose.
+    pub(crate) unsafe fn seal(&self, stack: Stack) -> Option<Kind> {
+        // SAFETY: the caller owns the stack.
+        unsafe { self.forbid(stack.lo, stack.size()) }
+    }
+
+    /// Undoes [`Guards::seal`]: the memory reads as zeroes. `false` as for [`Guards::remove`].
+    ///
+    /// # Safety
+    ///
+    /// `kind` is what `seal` returned for `stack`, and the caller owns it.
+    #[must_use]
+    pub(crate) unsafe fn unseal(&self, stack: Stack, kind: Kind) -> bool {
+        // SAFETY: the caller owns the stack.
+        unsafe { self.permit(stack.lo, stack.size(), kind) }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            madvise: self.madvise.load(Relaxed),
+            mprotect: self.mprotect.load(Relaxed),
+            missing: self.missing.load(Relaxed),
+        }
+    }
+
+    fn forget(&self, kind: Kind, count: usize) {
+        match kind {
+            Kind::Madvise => self.madvise.fetch_sub(count, Relaxed),
+            Kind::Missing => self.missing.fetch_sub(count, Relaxed),
+            // `permit` has lowered it: the budget counts sealed stacks too.
+            Kind::Mprotect => 0,
+        };
+    }
+
+    /// Makes a range inaccessible and drops its memory; `None` where neither way is open.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the range.
+    unsafe fn forbid(&self, addr: usize, size: usize) -> Option<Kind> {
+        // Locked memory (`mlockall`) refuses guards with EINVAL although the kernel has them: then the second way.
+        // SAFETY: the caller owns the range.
+        if self.has_madvise() && unsafe { sys::advise(addr, size, Advice::GuardInstall) }.is_ok() {
+            return Some(Kind::Madvise);
+        }
+        let budget = self.budget.load(Relaxed);
+        self.mprotect.fetch_update(Relaxed, Relaxed, |used| (used < budget).then_some(used + 1)).ok()?;
+        // SAFETY: the caller owns the range.
+        let forbidden = unsafe {
+            let _ = sys::advise(addr, size, Advice::DontNeed);
+            sys::protect(addr, size, Access::None)
+        };
+        if forbidden.is_err() {
+            self.mprotect.fetch_sub(1, Relaxed);
+            return None;
+        }
+        Some(Kind::Mprotect)
+    }
+
+    /// Makes a range accessible again; `false` where the kernel refuses. It may: an inaccessible range between two others
+    /// is one mapping with them, and to split it takes two that a program beyond its own half may have used up.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the range, and `kind` is what `forbid` returned for it.
+    unsafe fn permit(&self, addr: usize, size: usize, kind: Kind) -> bool {
+        match kind {
+            // SAFETY: the caller owns the range.
+            Kind::Madvise => unsafe { sys::advise(addr, size, Advice::GuardRemove) }.is_ok(),
+            Kind::Mprotect => {
+                // SAFETY: the caller owns the range.
+                let permitted = unsafe { sys::protect(addr, size, Access::ReadWrite) }.is_ok();
+                if permitted {
+                    self.mprotect.fetch_sub(1, Relaxed);
+                }
+                permitted
+            }
+            Kind::Missing => true,
+        }
+    }
+
+    fn has_madvise(&self) -> bool {
+        match self.kernel.load(Relaxed) {
+            UNKNOWN => self.probe(debug::mprotect_guards(), max_map_count()),
+            kernel => kernel == HAS_MADVISE,
+        }
+    }
+
+    /// Asks the kernel on a page of its own. Threads that ask at the same time get the same answer.
+    fn probe(&self, mprotect_only: bool, max_map_count: usize) -> bool {
+        let madvise = !mprotect_only
+            && sys::map(PAGE, Access::ReadWrite).is_ok_and(|page| {
+                // SAFETY: the page was mapped just now and nobody else has seen it.
+                unsafe {
+                    let has = sys::advise(page, PAGE, Advice::GuardInstall).is_ok();
+                    let _ = sys::unmap(page, PAGE);
+                    has
+                }
+            });
+        // Half of the mappings, and each range takes two.
+        self.budget.store(max_map_count / 2 / 2, Relaxed);
+        self.kernel.store(if madvise { HAS_MADVISE } else { MPROTECT_ONLY }, Relaxed);
+        madvise
+    }
+}
+
+fn max_map_count() -> usize {
+    fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(DEFAULT_MAX_MAP_COUNT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four pages; the caller owns them until the end of the process.
+    fn pages() -> usize {
+        sys::map(4 * PAGE, Access::ReadWrite).unwrap()
+    }
+
+    /// Whether the kernel can read the byte at `addr`: a fault that does not kill.
+    fn readable(addr: usize) -> bool {
+        let mut pipe = [0; 2];
+        // SAFETY: plain system calls; `write` answers EFAULT where the byte cannot be read.
+        unsafe {
+            assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+            let written = libc::write(pipe[1], addr as *const _, 1);
+            libc::close(pipe[0]);
+            libc::close(pipe[1]);
+            written == 1
+        }
+    }
+
+    fn guards(mprotect_only: bool, max_map_count: usize) -> Guards {
+        let guards = Guards::new();
+        guards.probe(mprotect_only, max_map_count);
+        guards
+    }
+
+    #[test]
+    fn the_page_below_faults_and_only_it() {
+        for mprotect_only in [false, true] {
+            let guards = guards(mprotect_only, 64);
+            let lo = pages() + 2 * PAGE;
+            // SAFETY: the pages are the test's.
+            let kind = unsafe { guards.install(lo) };
+            assert_eq!(kind == Kind::Mprotect, mprotect_only || !guards.has_madvise());
+            assert_eq!([lo - PAGE - 1, lo - PAGE, lo - 1, lo].map(readable), [true, false, false, true], "{kind:?}");
+            let counts = guards.counts();
+            assert_eq!(counts.madvise + counts.mprotect, 1);
+            // SAFETY: as above, and `kind` is its kind.
+            assert!(unsafe { guards.remove(lo, kind) });
+            assert!(readable(lo - 1));
+            let counts = guards.counts();
+            assert_eq!(counts.madvise + counts.mprotect + counts.missing, 0);
+        }
+    }
+
+    #[test]
+    fn over_the_budget_there_is_no_guard_and_it_is_counted() {
+        let guards = guards(true, 8);
+        let los: Vec<_> = (0..4).map(|_| pages() + PAGE).collect();
+        // SAFETY: the pages are the test's.
+        let kinds: Vec<_> = los.iter().map(|lo| unsafe { guards.install(*lo) }).collect();
+        assert_eq!(kinds, [Kind::Mprotect, Kind::Mprotect, Kind::Missing, Kind::Missing]);
+        let counts = guards.counts();
+        assert_eq!((counts.mprotect, counts.missing), (2, 2));
+        assert!(readable(los[3] - 1));
+        // SAFETY: as above; the first gives its share of the budget back, so the next gets it.
+        unsafe {
+            assert!(guards.remove(los[0], Kind::Mprotect));
+            assert!(guards.remove(los[2], Kind::Missing));
+            assert_eq!(guards.install(los[2]), Kind::Mprotect);
+        }
+        assert_eq!(guards.counts().missing, 1);
+    }
+
+    #[test]
+    fn a_sealed_stack_faults_and_comes_back_empty() {
+        for mprotect_only in [false, true] {
+            let guards = guards(mprotect_only, 64);
+            let lo = pages();
+            let stack = Stack { lo, hi: lo + 4 * PAGE };
+            // SAFETY: the pages are the test's; they are touched only while they are not sealed.
+            unsafe {
+                (lo as *mut u64).write(42);
+                let kind = guards.seal(stack).unwrap();
+                assert_eq!([lo, stack.hi - 1].map(readable), [false, false]);
+                assert!(guards.unseal(stack, kind));
+                assert_eq!((lo as *const u64).read(), 0);
+            }
+            assert_eq!(guards.counts().mprotect, 0);
+        }
+    }
+
+    #[test]
+    fn no_way_left_to_seal_is_said_so() {
+        let lo = pages();
+        // SAFETY: the pages are the test's.
+        assert_eq!(unsafe { guards(true, 3).seal(Stack { lo, hi: lo + 4 * PAGE }) }, None);
+        assert!(readable(lo));
+    }
+
+    /// The kernel refuses what is not mapped, as it refuses to split where no mapping is left.
+    #[test]
+    fn what_cannot_be_undone_is_said_so_and_stays_counted() {
+        for mprotect_only in [false, true] {
+            let guards = guards(mprotect_only, 64);
+            let lo = pages() + PAGE;
+            // SAFETY: the pages are the test's, and it uses them no more.
+            unsafe {
+                let kind = guards.install(lo);
+                sys::unmap(lo - PAGE, 4 * PAGE).unwrap();
+                assert!(!guards.remove(lo, kind), "{kind:?}");
+            }
+            let counts = guards.counts();
+            assert_eq!(counts.madvise + counts.mprotect, 1);
+        }
+    }
+}

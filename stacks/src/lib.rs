@@ -1,0 +1,86 @@
+//! The stacks of green threads: cached per P, copied to grow and to shrink, and guarded (S1, S4-S9, S14, S15, S18, S19,
+//! S21).
+//!
+//! ```text
+//!   stackalloc / stackfree            a size is a power of two, FIXED_STACK or more
+//!      │
+//!      │  < 1 MiB: small, four orders                    >= 1 MiB: large
+//!      ▼                                                    ▼
+//!   ┌───────────┐  refill / release half  ┌───────────┐  ┌─────────────────┐
+//!   │ StackCache│ ◄─────────────────────► │ pool      │  │ large           │
+//!   │ per P     │     one lock per order  │ per order │  │ by log2(pages)  │
+//!   │ no lock   │                         │ spans     │  │ LARGE_KEEP warm │
+//!   └───────────┘                         └─────┬─────┘  └───┬─────────────┘
+//!                                               │ 4 MiB      │ runs
+//!                                               ▼            ▼
+//!                                  ┌───────────────────────────────────┐    ┌───────────────────────────┐
+//!                                  │ arena: one reservation, two VMAs  │ ─► │ OS: mmap, mprotect,       │
+//!                                  │ (and one of huge pages)           │    │ madvise                   │
+//!                                  └───────────────────────────────────┘    └───────────────────────────┘
+//!
+//!   copystack = stackalloc + copy and relocate in one pass + stackfree
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`alloc`](crate::stackalloc) | `stackalloc` and `stackfree`: which of the parts below, and debug switches |
+//! | [`cache`](crate::StackCache) | the per-P cache |
+//! | `pool` | spans of small stacks, one lock per order |
+//! | `large` | free lists of large stacks |
+//! | `arena` | the address space |
+//! | [`guard`](crate::guard_of) | a faulting page below each stack |
+//! | [`copystack`](crate::copystack()) | moving a stack, and when it shrinks |
+//! | `copy` | the vectorised copy under it |
+//! | [`efence`] | old stacks that fault, and what they were |
+//! | [`debug`](crate::debug_switches) | `MORESTACK_EFENCE`, `MORESTACK_STACK_DEBUG` |
+//! | [`stats`](crate::stats()) | accounting |
+//! | [`error`](crate::StackError) | why there is no stack |
+//! | `sys` | the system calls |
+//!
+//! The crate knows nothing of scheduling. Everything in it is of the process: runtimes share it, but for each P's
+//! [`StackCache`].
+//!
+//! # What a stack is
+//!
+//! Address space `[lo, hi)`, readable and writable, with a page below `lo` that faults. A page becomes memory when it is
+//! first touched, which costs microseconds; so the point of every list above is to hand out, first, what somebody else
+//! has touched before. A stack that is handed out holds whatever its last user left.
+
+mod alloc;
+mod arena;
+mod cache;
+mod copy;
+mod copystack;
+mod debug;
+pub mod efence;
+mod error;
+mod guard;
+mod large;
+mod pool;
+mod stats;
+mod sys;
+
+pub use alloc::{round_stack_size, stackalloc, stackfree, sweep};
+pub use cache::StackCache;
+pub use copystack::{Moved, copystack, shrinkstack};
+pub use debug::{Switches, debug_switches};
+pub use error::StackError;
+pub use guard::guard_of;
+pub use morestack_asm::{STACK_GUARD, Stack};
+pub use stats::{StackStats, stats};
+
+/// The smallest stack. Half of it may be [`STACK_GUARD`]; of the rest most green threads touch a page or two, and only
+/// those are memory.
+pub const FIXED_STACK: usize = 64 << 10;
+
+/// Sizes that are cached and pooled: [`FIXED_STACK`] and its next doublings. Larger ones are large stacks.
+pub const NUM_STACK_ORDERS: usize = 4;
+
+/// How large a stack may grow unless a runtime says otherwise (S14). Go's value: a recursion that needs more is taken
+/// for one that does not end.
+pub const MAX_STACK: usize = 1 << 30;
+
+const _: () = {
+    assert!(FIXED_STACK.is_power_of_two() && FIXED_STACK > STACK_GUARD);
+    assert!(MAX_STACK.is_power_of_two() && MAX_STACK > FIXED_STACK << NUM_STACK_ORDERS);
+};

@@ -1,0 +1,34 @@
+//! Guards do not use up the mappings of a process. In a file, and so in a process, of its own: nothing else maps.
+
+use std::fs;
+
+use morestack_stacks::{FIXED_STACK, guard_of, stackalloc, stackfree, stats};
+
+fn mappings() -> usize {
+    fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+}
+
+#[test]
+fn twenty_thousand_guarded_stacks() {
+    const STACKS: usize = 20_000;
+    let before = mappings();
+    let stacks: Vec<_> = (0..STACKS).map(|i| stackalloc(None, FIXED_STACK << (i % 100 / 99)).unwrap()).collect();
+    for stack in &stacks {
+        assert_eq!(guard_of(*stack).len(), 4096);
+        // SAFETY: the stack is the test's.
+        unsafe { ((stack.hi - 8) as *mut u64).write(1) };
+    }
+    let stats = stats();
+    let grown = mappings() - before;
+    if stats.guards_mprotect == 0 {
+        assert!(stats.guards_madvise >= STACKS, "{stats:?}");
+        assert!(grown < 100, "{grown} new mappings");
+    } else {
+        // An older kernel: each guard costs two, within half of what there is.
+        let most: usize = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+        assert!(grown < most / 2 + 100, "{grown} new mappings of {most}");
+        assert!(stats.guards_mprotect + stats.guards_missing >= STACKS, "{stats:?}");
+    }
+    // SAFETY: nothing runs on them.
+    stacks.into_iter().for_each(|stack| unsafe { stackfree(None, stack) });
+}
