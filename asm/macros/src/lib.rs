@@ -1,0 +1,103 @@
+//! `#[prologue]`: the stack check of Morestack, put into a function by hand.
+//!
+//! A function that carries the check can grow the stack it runs on and can be preempted; one that does not runs in the
+//! room that `STACK_GUARD` keeps for it. The check itself is `morestack::__private::prologue!`. This crate decides only
+//! where it goes:
+//!
+//! ```text
+//!   #[prologue]                        #[prologue(frame = N)]
+//!   fn f(a: A) -> R {                  fn f(a: A) -> R {
+//!       prologue!();                       prologue!(frame = N);
+//!       body                               #[inline(never)]
+//!   }                                      fn __prologue_body(a: A) -> R { body }
+//!                                          __prologue_body(a)
+//!                                      }
+//! ```
+//!
+//! On the left the check runs inside the function's frame. That is right while the frame fits into the room below the
+//! guard. A frame with a large array in it does not: its first write would come before any check could help. So on the
+//! right the frame moves to an inner function that is never inlined, and a shell with next to no frame of its own asks
+//! for N bytes before it calls.
+//!
+//! # What holds for every expansion
+//!
+//! - The body's tokens are not parsed. They keep their spans, so errors in them point where the author wrote them.
+//! - Attributes and documentation stay on the function that others see.
+//! - A recursive call in the body resolves to the outer function. Every level is checked, with `frame` as without.
+//! - An error keeps the function as it was written beside the message. Its callers do not report it missing.
+//! - `morestack` is found under whatever name the calling crate gave it in its `Cargo.toml`. Inside the crate
+//!   `morestack` the path is `::morestack`, which `extern crate self as morestack` provides.
+
+mod args;
+mod expand;
+mod function;
+
+use proc_macro::TokenStream;
+use proc_macro_crate::{FoundCrate, crate_name};
+use proc_macro2::{Ident, Span};
+use quote::quote;
+
+/// Puts a stack check at the entry of a function: there the stack may grow, and the green thread may be preempted.
+///
+/// It goes on free functions, associated functions, methods and trait methods with a body: generic or not, `unsafe`,
+/// `extern "C"`. It cannot go on a `const fn`, which has no stack to check at compile time, nor on an `async fn`, whose
+/// body runs in another function's frame.
+///
+/// # `frame = BYTES`
+///
+/// For functions whose frame is large, mostly because of arrays on the stack. `BYTES` is a constant expression, and at
+/// least the size of the frame: the sum of the locals and some room for temporaries and saved registers. It may not name
+/// the function's generic parameters.
+///
+/// The body moves to an inner function. So `frame` cannot be used where the body needs the impl block around it: on
+/// methods with a `self` receiver, or where `Self` is named. Move such a body to a free function.
+///
+/// # Examples
+///
+/// ```
+/// # extern crate self as morestack;
+/// # #[doc(hidden)]
+/// # pub mod __private {
+/// #     macro_rules! prologue { ($($_arg:tt)*) => {}; }
+/// #     pub(crate) use prologue;
+/// # }
+/// # mod demo {
+/// use morestack_macros::prologue;
+///
+/// #[prologue]
+/// fn ackermann(m: u64, n: u64) -> u64 {
+///     match (m, n) {
+///         (0, n) => n + 1,
+///         (m, 0) => ackermann(m - 1, 1),
+///         (m, n) => ackermann(m - 1, ackermann(m, n - 1)),
+///     }
+/// }
+///
+/// #[prologue(frame = 70 << 10)]
+/// fn checksum(fill: u8) -> u64 {
+///     let page = [fill; 64 << 10];
+///     page.iter().map(|&byte| u64::from(byte)).sum()
+/// }
+/// # pub fn main() {
+/// assert_eq!(ackermann(2, 3), 9);
+/// assert_eq!(checksum(1), 65536);
+/// # }
+/// # }
+/// # fn main() { demo::main() }
+/// ```
+#[proc_macro_attribute]
+pub fn prologue(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand::expand(args.into(), item.into(), &morestack()).into()
+}
+
+/// The path of the crate `morestack` as the calling crate knows it.
+fn morestack() -> proc_macro2::TokenStream {
+    let name = match crate_name("morestack") {
+        Ok(FoundCrate::Name(name)) => name,
+        Ok(FoundCrate::Itself) => "morestack".to_owned(),
+        // Not built by cargo, or not a direct dependency. Where the plain name is wrong too, rustc says what is missing.
+        Err(_) => "morestack".to_owned(),
+    };
+    let name = Ident::new(&name, Span::mixed_site());
+    quote!(::#name)
+}

@@ -1,0 +1,130 @@
+//! Settings of a runtime, checked where they enter: by the builder or from the environment.
+
+use std::fmt::Display;
+use std::io;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use morestack_stacks::{FIXED_STACK, MAX_STACK, round_stack_size};
+
+/// More threads than that help nobody and are a typing error.
+const MAX_WORKERS: usize = 1024;
+
+/// A slice costs a wake-up of sysmon and a switch: below this, little else would be done.
+const MIN_SLICE: Duration = Duration::from_micros(20);
+
+/// A compromise: a hog delays others by no more than a disk's answer, and preemption costs less than a thousandth.
+const DEFAULT_SLICE: Duration = Duration::from_millis(1);
+
+/// Address space of a reserved stack. Only touched pages cost memory; a million of them are a quarter of a terabyte of
+/// the 128 there are.
+const DEFAULT_STACK: usize = 256 << 10;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) workers: usize,
+    pub(crate) pin_workers: bool,
+    pub(crate) time_slice: Option<Duration>,
+    pub(crate) stack_size: usize,
+    pub(crate) max_stack_size: usize,
+    pub(crate) thread_name: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            workers: num_cpus::get().clamp(1, MAX_WORKERS),
+            pin_workers: false,
+            time_slice: Some(DEFAULT_SLICE),
+            stack_size: DEFAULT_STACK,
+            max_stack_size: MAX_STACK,
+            thread_name: "morestack".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, changed by `MORESTACK_WORKERS`, `MORESTACK_TIME_SLICE` and `MORESTACK_STACK_SIZE`.
+    pub(crate) fn from_env() -> io::Result<Config> {
+        let mut config = Config::default();
+        if let Some((name, value)) = env("MORESTACK_WORKERS") {
+            config.workers = value.parse().map_err(|_| bad(name, &value, workers_allowed()))?;
+            check_workers(name, config.workers)?;
+        }
+        if let Some((name, value)) = env("MORESTACK_TIME_SLICE") {
+            config.time_slice = match value.as_str() {
+                "off" => None,
+                text => Some(humantime::parse_duration(text).map_err(|_| bad(name, &value, slice_allowed()))?),
+            };
+            check_slice(name, config.time_slice)?;
+        }
+        if let Some((name, value)) = env("MORESTACK_STACK_SIZE") {
+            let size: ByteSize = value.parse().map_err(|_| bad(name, &value, stack_allowed()))?;
+            config.stack_size = check_stack(name, usize::try_from(size.as_u64()).unwrap_or(usize::MAX))?;
+        }
+        Ok(config)
+    }
+
+    /// What the builder was given.
+    pub(crate) fn check(mut self) -> io::Result<Config> {
+        check_workers("workers", self.workers)?;
+        check_slice("time_slice", self.time_slice)?;
+        self.stack_size = check_stack("stack_size", self.stack_size)?;
+        self.max_stack_size = check_stack("max_stack_size", self.max_stack_size)?;
+        if self.thread_name.contains('\0') {
+            return Err(bad("thread_name", &format!("{:?}", self.thread_name), "a name without NUL bytes"));
+        }
+        Ok(self)
+    }
+}
+
+/// Switches that hold for the process: read when the first runtime starts.
+pub(crate) fn debug_env() -> io::Result<()> {
+    morestack_stacks::debug_switches().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))?;
+    match env("MORESTACK_STRESS") {
+        Some((name, value)) => crate::stress::set(&value).map_err(|allowed| bad(name, &value, allowed)),
+        None => Ok(()),
+    }
+}
+
+/// The size class of a stack of `size` bytes, if there is one.
+pub(crate) fn check_stack(name: &str, size: usize) -> io::Result<usize> {
+    if (FIXED_STACK..=MAX_STACK).contains(&size) {
+        Ok(round_stack_size(size))
+    } else {
+        Err(bad(name, &ByteSize(size as u64), stack_allowed()))
+    }
+}
+
+fn check_workers(name: &str, workers: usize) -> io::Result<()> {
+    if (1..=MAX_WORKERS).contains(&workers) { Ok(()) } else { Err(bad(name, &workers, workers_allowed())) }
+}
+
+fn check_slice(name: &str, slice: Option<Duration>) -> io::Result<()> {
+    match slice {
+        Some(s) if !(MIN_SLICE..=Duration::from_secs(3600)).contains(&s) => {
+            Err(bad(name, &humantime::format_duration(s), slice_allowed()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn workers_allowed() -> String {
+    format!("a whole number from 1 to {MAX_WORKERS}")
+}
+
+fn slice_allowed() -> String {
+    format!("off, or a duration from {} to 1h, such as 100us", humantime::format_duration(MIN_SLICE))
+}
+
+fn stack_allowed() -> String {
+    format!("a size from {} to {}, such as 256KiB", ByteSize(FIXED_STACK as u64), ByteSize(MAX_STACK as u64))
+}
+
+fn bad(name: &str, value: &dyn Display, allowed: impl Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{name}={value}: allowed: {allowed}"))
+}
+
+fn env(name: &'static str) -> Option<(&'static str, String)> {
+    std::env::var_os(name).map(|value| (name, value.to_string_lossy().into_owned()))
+}

@@ -1,0 +1,189 @@
+//! `JoinHandle`: waiting for a green thread's result.
+//!
+//! The result lies in a [`Packet`] that the handle and the green thread's closure share. Whether it is there is said by
+//! the `JoinState` in the `G`, under a lock that both ends hold for a few instructions:
+//!
+//! - the exiting green thread's M sets `done` and takes the waiter, in one critical section (`finish`);
+//! - a joiner looks at `done` and leaves itself as the waiter, in one critical section.
+//!
+//! So a joiner either sees `done` or is seen by `finish`: no wake-up is lost. After `finish` the scheduler no longer
+//! touches the join state; before it, the green thread is not Dead, so its runtime is alive: this is what lets a joiner
+//! register itself with the runtime while it holds the lock.
+//!
+//! # A runtime that stops
+//!
+//! Green threads that have not finished when their runtime stops are abandoned: nobody will call `finish`. Joiners from
+//! outside that runtime must not wait for ever. They are registered with the runtime, which wakes all of them when it has
+//! stopped; they find `abandoned` and return [`RuntimeStopped`]. `finish` takes the registration back.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+
+use crate::g::{G, Payload};
+use crate::thread::{self, Thread};
+
+/// Whether a green thread is done, and who waits for that.
+#[derive(Default)]
+pub(crate) struct JoinState {
+    done: bool,
+    /// Why it never ran.
+    failure: Option<Payload>,
+    waiter: Option<Waiter>,
+    /// Who to unpark while it blocks its OS thread in `park`, unwinding.
+    pub(crate) os_thread: Option<std::thread::Thread>,
+}
+
+struct Waiter {
+    thread: Thread,
+    /// Its place in the runtime's list of joiners from outside.
+    key: Option<u64>,
+}
+
+/// Marks `g` as done and wakes its joiner. Called by the owner, once, after the result was stored; with a `failure` if
+/// there is none because it never ran.
+pub(crate) fn finish(g: &G, failure: Option<Payload>) {
+    let waiter = {
+        let mut state = g.join.lock();
+        state.done = true;
+        state.failure = failure;
+        let waiter = state.waiter.take();
+        if let Some(Waiter { key: Some(key), .. }) = &waiter {
+            // SAFETY: the caller owns `g`.
+            unsafe { g.sched() }.joiners.remove(*key);
+        }
+        waiter
+    };
+    if let Some(waiter) = waiter {
+        waiter.thread.unpark();
+    }
+}
+
+/// Where a green thread leaves its result.
+pub(crate) struct Packet<T>(UnsafeCell<Option<Result<T, Payload>>>);
+
+// SAFETY: the green thread writes before `finish`, the one JoinHandle reads after it saw `done`: the join lock orders
+// the two, and they never overlap.
+unsafe impl<T: Send> Sync for Packet<T> {}
+
+impl<T> Packet<T> {
+    pub(crate) fn new() -> Packet<T> {
+        Packet(UnsafeCell::new(None))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the green thread, once, before `finish`.
+    pub(crate) unsafe fn set(&self, result: Result<T, Payload>) {
+        // SAFETY: nobody reads before `finish`.
+        unsafe { *self.0.get() = Some(result) };
+    }
+}
+
+/// The error of [`JoinHandle::join`] for a green thread that did not finish because its runtime stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuntimeStopped;
+
+impl fmt::Display for RuntimeStopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the runtime stopped before this green thread finished")
+    }
+}
+
+impl std::error::Error for RuntimeStopped {}
+
+/// An owned permission to wait for a green thread and take its result, as `std::thread::JoinHandle`.
+///
+/// Dropping it detaches the green thread, which goes on running.
+pub struct JoinHandle<T> {
+    thread: Thread,
+    packet: Arc<Packet<T>>,
+}
+
+// SAFETY: a handle gives away a T (hence T: Send) and otherwise only reads atomics and locks.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: through a shared reference no T is reachable.
+unsafe impl<T> Sync for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn new(g: Arc<G>, packet: Arc<Packet<T>>) -> JoinHandle<T> {
+        JoinHandle { thread: Thread::green(g), packet }
+    }
+
+    fn g(&self) -> &Arc<G> {
+        self.thread.as_green().expect("a JoinHandle is of a green thread")
+    }
+
+    /// Waits for the green thread and returns its result. A green thread that waits is parked; an OS thread blocks.
+    ///
+    /// # Errors
+    ///
+    /// The payload of the panic that ended it; a [`StackOverflow`](crate::StackOverflow); [`RuntimeStopped`]; or the
+    /// `std::io::Error` that says why no stack could be allocated for it.
+    ///
+    /// ```
+    /// let handle = morestack::spawn(|| 6 * 7);
+    /// assert_eq!(handle.join().unwrap(), 42);
+    ///
+    /// let failed = morestack::spawn(|| std::panic::resume_unwind(Box::new("no")));
+    /// assert_eq!(failed.join().unwrap_err().downcast_ref(), Some(&"no"));
+    /// ```
+    pub fn join(self) -> Result<T, Box<dyn Any + Send + 'static>> {
+        if !wait(self.g()) {
+            return Err(Box::new(RuntimeStopped));
+        }
+        // SAFETY: `done` was seen under the join lock, and this is the only handle, consumed.
+        match unsafe { (*self.packet.0.get()).take() } {
+            Some(result) => result,
+            None => Err(self.g().join.lock().failure.take().unwrap_or_else(|| Box::new(RuntimeStopped))),
+        }
+    }
+
+    /// Whether the green thread has finished: `join` will not wait.
+    pub fn is_finished(&self) -> bool {
+        self.g().join.lock().done
+    }
+
+    /// The green thread's handle, to unpark or name it.
+    pub fn thread(&self) -> &Thread {
+        &self.thread
+    }
+
+    /// The result, or the panic continued in the caller.
+    pub(crate) fn join_or_resume(self) -> T {
+        self.join().unwrap_or_else(|payload| resume_unwind(payload))
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("thread", &self.thread).finish_non_exhaustive()
+    }
+}
+
+/// Waits until `g` is done. False when it never will be: its runtime has stopped.
+fn wait(g: &Arc<G>) -> bool {
+    loop {
+        {
+            let mut state = g.join.lock();
+            if state.done {
+                return true;
+            }
+            // SAFETY: not done, and the lock is held.
+            let sched = unsafe { g.sched() };
+            if sched.is_stopped() {
+                return false;
+            }
+            if state.waiter.is_none() {
+                let me = thread::current();
+                // A green thread of the same runtime stops with it and needs no waking.
+                let outside = crate::m::current_sched().is_none_or(|mine| !std::ptr::eq(mine, sched));
+                let key = outside.then(|| sched.joiners.insert(me.clone()));
+                state.waiter = Some(Waiter { thread: me, key });
+            }
+        }
+        crate::park();
+    }
+}

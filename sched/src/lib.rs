@@ -1,0 +1,75 @@
+//! Green threads the way Go has them: M:N, work-stealing, preemptible, on stacks that start small and are copied to grow
+//! and to shrink. Linux on x86-64.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! #[morestack::prologue] // may be preempted, and may grow the stack, here
+//! fn fib(n: u32) -> u64 {
+//!     if n < 2 { u64::from(n) } else { fib(n - 1) + fib(n - 2) }
+//! }
+//!
+//! let hogs: Vec<_> = (20..24).map(|n| morestack::spawn(move || fib(n))).collect();
+//! morestack::spawn(|| morestack::sleep(Duration::from_millis(1))).join().unwrap(); // not kept waiting by the hogs
+//! let sum: u64 = hogs.into_iter().map(|hog| hog.join().unwrap()).sum();
+//! assert_eq!(sum, 6765 + 10946 + 17711 + 28657);
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | run something | [`spawn`], [`Builder`], [`Runtime::run`]; [`go`] for copying stacks, by contract |
+//! | wait | [`JoinHandle::join`], [`park`], [`sleep`], [`yield_now`] |
+//! | be preemptible | [`#[prologue]`](macro@prologue), [`checkpoint`], [`without_preemption`] |
+//! | set it up | [`Runtime::builder`], or `MORESTACK_WORKERS`, `MORESTACK_TIME_SLICE`, `MORESTACK_STACK_SIZE` for the global one |
+//! | look inside | [`Runtime::metrics`] |
+//! | test | `MORESTACK_STRESS=move|preempt`, `MORESTACK_EFENCE=1` |
+//!
+//! # How it works, by module
+//!
+//! | module | what |
+//! |---|---|
+//! | `g`, `m`, `p`, `sched` | the green thread, the OS thread, the right to run, and what all share: who may touch what |
+//! | `schedule` | the scheduler loop: where the next green thread comes from |
+//! | `ready`, `idle` | where a runnable one goes, and who is woken for it |
+//! | `park`, `timers`, `join` | waiting |
+//! | `newstack`, `stack` | a prologue check failed: grow, preempt |
+//! | `sysmon` | time slices |
+//! | `worker`, `runtime`, `config` | start and end |
+//! | `fault`, `stress` | finding mistakes |
+
+mod config;
+mod fault;
+mod g;
+mod idle;
+mod join;
+mod m;
+mod metrics;
+mod newstack;
+mod p;
+mod park;
+mod ready;
+mod runtime;
+mod sched;
+mod schedule;
+mod spawn;
+mod stack;
+mod stress;
+mod sysmon;
+mod thread;
+mod timers;
+mod worker;
+
+pub use join::{JoinHandle, RuntimeStopped};
+pub use metrics::Metrics;
+pub use morestack_macros::prologue;
+pub use newstack::StackOverflow;
+pub use park::{checkpoint, park, sleep, sleep_until, without_preemption, yield_now};
+pub use runtime::{Runtime, RuntimeBuilder, Unfinished};
+pub use spawn::{Builder, Stack, go, spawn};
+pub use thread::{Thread, ThreadId, current};
+
+/// For the code that the macros make.
+#[doc(hidden)]
+pub mod __private {
+    pub use morestack_asm::prologue;
+}

@@ -1,0 +1,119 @@
+//! Counters: written by one thread each, read by anyone, never locked.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::sched::Sched;
+
+/// A counter with one writer: a load and a store, not an atomic addition, so that it costs what a plain one does.
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// For the one writer.
+    #[inline(always)]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of a P; the holder of the P writes.
+        #[derive(Default)]
+        pub(crate) struct PStats {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        /// What a [`Runtime`](crate::Runtime) has done since it started.
+        ///
+        /// The counters are read one after another while the runtime goes on: each is right, their sums may be off by
+        /// what happened in between.
+        #[derive(Clone, Debug, Default)]
+        #[non_exhaustive]
+        pub struct Metrics {
+            /// OS threads that run green threads.
+            pub workers: u64,
+            /// Green threads spawned.
+            pub spawned: u64,
+            /// Most stacks that were in use at a time, to within 16 per worker.
+            pub peak_stacks: u64,
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Metrics {
+            pub(crate) fn read(sched: &Sched) -> Metrics {
+                let mut m = Metrics {
+                    workers: sched.ps.len() as u64,
+                    spawned: sched.spawned_outside.load(Relaxed),
+                    peak_stacks: sched.stacks.peak(),
+                    ..Metrics::default()
+                };
+                for p in &sched.ps {
+                    m.spawned += p.stats.spawned_here.get();
+                    $(m.$name += p.stats.$name.get();)*
+                }
+                m
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Of those spawned: by green threads of this runtime.
+    spawned_here,
+    /// Green threads that finished, by returning or by panicking.
+    completed,
+    /// Green threads taken off their thread at a prologue because their time slice was over.
+    preemptions,
+    /// Requests for preemption that could not be answered at once: while unwinding or in `without_preemption`.
+    preemptions_deferred,
+    /// Green threads taken from another worker's queue.
+    steals,
+    /// Times a green thread gave its OS thread back to wait: parks and sleeps.
+    parks,
+    /// Stacks grown by copying.
+    grows,
+    /// Stacks shrunk by copying.
+    shrinks,
+    /// Bytes copied by growing and shrinking.
+    bytes_copied,
+    /// Parked stacks packed into a small block.
+    freezes,
+}
+
+/// Stacks in use and their high-water mark, over all workers of a runtime.
+///
+/// Each P counts by itself and hands over in lots of `LOT`, so that a spawn does not touch a shared cache line.
+#[derive(Default)]
+pub(crate) struct StackGauge {
+    live: std::sync::atomic::AtomicI64,
+    peak: AtomicU64,
+}
+
+/// A P's part of a `StackGauge`; the holder's.
+#[derive(Default)]
+pub(crate) struct StackLot(std::cell::Cell<i64>);
+
+/// Plucked from thin air: small beside any interesting peak, large enough to keep the shared line cold.
+const LOT: i64 = 16;
+
+impl StackGauge {
+    /// One stack more (`+1`) or less (`-1`) at the P whose lot this is.
+    #[inline]
+    pub(crate) fn add(&self, lot: &StackLot, by: i64) {
+        lot.0.set(lot.0.get() + by);
+        if lot.0.get().abs() >= LOT {
+            let live = self.live.fetch_add(lot.0.get(), Relaxed) + lot.0.get();
+            lot.0.set(0);
+            self.peak.fetch_max(live.max(0) as u64, Relaxed);
+        }
+    }
+
+    fn peak(&self) -> u64 {
+        self.peak.load(Relaxed)
+    }
+}

@@ -1,0 +1,179 @@
+//! `newstack` (S12): a prologue check failed; decide why, and what now.
+//!
+//! Runs on g0, called by the scheduler loop for `morestack`, with the green thread suspended in its prologue and owned by
+//! this M. The live guard was read once, by the check itself; from here on the request is what `P::preempt_requested`
+//! says of the current slice.
+//!
+//! ```text
+//!   unwinding? ── yes ──► go on: the unwinder's state is this OS thread's and it keeps stack addresses in the heap
+//!        │ no
+//!   too little room? ── yes ──► copying: double, by copystack; over the limit, or reserved: raise StackOverflow
+//!        │
+//!   preemption requested? ── yes ──► not allowed now: go on, sysmon asks again
+//!        │                           nobody waits: go on, in a new slice
+//!        │ no                        else gopreempt: to the tail, schedule
+//!   go on: a request that was meant for another slice, or stress
+//! ```
+//!
+//! Room comes before preemption: the function goes on behind its check when it is resumed, and is not checked again.
+//!
+//! While unwinding there is no growth either. What runs then has the STACK_GUARD bytes below the guard, and the guard
+//! page below those.
+
+use std::fmt;
+use std::panic::resume_unwind;
+
+use morestack_asm::{GHead, Raise, STACK_GUARD, STACK_PREEMPT, set_stackguard, systemstack};
+
+use crate::g::{G, GRef, StackKind};
+use crate::m::{self, M};
+use crate::{park, stack, stress, timers};
+
+/// See the module header. Called by the scheduler loop with the frame size that the check named.
+pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
+    // SAFETY: suspended by `morestack` on this M just now.
+    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
+    // SAFETY: as above: owned by this M.
+    let (bounds, sp) = unsafe { ((*head).stack, (*head).sched.sp) };
+    if m.curg.get() != Some(g) {
+        fatal(m, &g, "wrong green thread in newstack");
+    }
+    if !bounds.contains(sp) {
+        fatal(m, &g, "stack split outside of the stack");
+    }
+    if std::thread::panicking() {
+        if m.p().preempt_requested() {
+            m.p().stats.preemptions_deferred.add(1);
+        }
+        return go_on(m, g, 0);
+    }
+    let short = sp.saturating_sub(frame) <= bounds.lo + STACK_GUARD;
+    if short || stress::moves(&g) {
+        let size = if short { room_for(bounds.hi - sp + frame, bounds.size()) } else { bounds.size() };
+        let limit = m.sched().config.max_stack_size;
+        let grown = g.kind == StackKind::Copying && size <= limit && stack::grow(m, &g, size).is_ok();
+        if short && !grown {
+            return go_on(m, g, raise_overflow as Raise as usize);
+        }
+    }
+    if stress::preempts() || m.p().preempt_requested() { preempt(m, g) } else { go_on(m, g, 0) }
+}
+
+/// The least doubling of `size` that holds `used` bytes above the guard.
+fn room_for(used: usize, size: usize) -> usize {
+    let mut size = size * 2;
+    while size <= used + STACK_GUARD {
+        size *= 2;
+    }
+    size
+}
+
+/// Runs `g` again in the slice it has; `raise` is what `morestack` returns to it.
+fn go_on(m: &M, g: GRef, raise: usize) {
+    // SAFETY: owned by this M, suspended.
+    unsafe {
+        (*g.head()).stackguard0 = stack::guard(&g);
+        (*g.head()).sched.ret = raise;
+    }
+    m.resume(g);
+}
+
+/// S13, where it is allowed and of use.
+fn preempt(m: &M, g: GRef) {
+    let p = m.p();
+    if g.preempt_off.get() != 0 {
+        p.stats.preemptions_deferred.add(1);
+        return go_on(m, g, 0);
+    }
+    if !stress::preempts() && !anybody_waits(m) {
+        p.next_slice(timers::now());
+        return go_on(m, g, 0);
+    }
+    p.stats.preemptions.add(1);
+    m.slice_over.set(true);
+    park::goready_tail(m, g);
+}
+
+/// Whether there is anything for this worker to do but to go on.
+fn anybody_waits(m: &M) -> bool {
+    let p = m.p();
+    // SAFETY: on the thread of `m`; no other reference to the queue is in use.
+    let tied = m.tied_next.get().is_some() || unsafe { !m.tied().is_empty() } || !m.inbox.is_empty();
+    tied || p.has_work()
+        || !m.sched().injector.is_empty()
+        || p.timers.next() <= timers::now()
+        || m.sched().stop_requested()
+}
+
+/// Answers, at the next prologue, a request that was deferred in the current slice. On a green thread.
+pub(crate) fn rearm() {
+    if m::current().is_some_and(|m| m.p().preempt_requested()) {
+        // SAFETY: on a green thread, so `newstack` is there to answer.
+        unsafe { set_stackguard(STACK_PREEMPT) };
+    }
+}
+
+/// A green thread ran out of stack at a prologue: the payload that [`JoinHandle::join`](crate::JoinHandle::join)
+/// returns, unless the panic is caught before.
+///
+/// ```
+/// #[morestack::prologue]
+/// fn forever(n: u64) -> u64 {
+///     std::hint::black_box(forever(n + 1)) + 1
+/// }
+/// let error = morestack::spawn(|| forever(0)).join().unwrap_err();
+/// assert!(error.is::<morestack::StackOverflow>());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackOverflow {
+    limit: usize,
+}
+
+impl StackOverflow {
+    /// The size in bytes that the stack was not allowed to exceed.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
+impl fmt::Display for StackOverflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "green thread stack overflow: the limit is {}", bytesize::ByteSize(self.limit as u64))
+    }
+}
+
+impl std::error::Error for StackOverflow {}
+
+/// Unwinds the calling green thread, in the prologue for which there was no room.
+fn raise_overflow() -> ! {
+    let g = m::current_g().expect("newstack resumes green threads only");
+    let (limit, setting) = match g.kind {
+        StackKind::Reserved(size) => (size, "stack_size"),
+        StackKind::Copying => (m::current_sched().map_or(0, |s| s.config.max_stack_size), "max_stack_size"),
+    };
+    let overflow = StackOverflow { limit };
+    // On g0: the room that is left here is the unwinder's.
+    systemstack(|| eprintln!("morestack: green thread '{}' (id {}): {overflow} ({setting})", g.label(), g.id));
+    resume_unwind(Box::new(overflow))
+}
+
+/// The runtime's own state is broken: says where, and ends the process.
+fn fatal(m: &M, g: &G, what: &str) -> ! {
+    // SAFETY: on the thread of `m`, with the green thread suspended.
+    let (head, morebuf) = unsafe { (&*g.head(), (*m.head.get()).morebuf) };
+    eprintln!(
+        "morestack: fatal: {what}: green thread '{}' (id {}, {:?}), worker {}\n\
+         \tstack=[{:#x}, {:#x}) sched={{pc:{:#x} sp:{:#x}}} morebuf={{pc:{:#x} sp:{:#x}}}",
+        g.label(),
+        g.id,
+        g.status(),
+        m.index,
+        head.stack.lo,
+        head.stack.hi,
+        head.sched.pc,
+        head.sched.sp,
+        morebuf.pc,
+        morebuf.sp,
+    );
+    std::process::abort()
+}

@@ -1,0 +1,142 @@
+//! `P`: the right to run green threads, and what belongs to it (S22).
+//!
+//! | field | who |
+//! |---|---|
+//! | `deque`, `cache`, `ids` | the M that holds the P, only |
+//! | `stealer`, `runnext` | any M: these are where work is stolen |
+//! | `schedtick`, `slice_start`, `idle` | written by the holder, read by sysmon |
+//! | `preempt_tick` | written by sysmon, read by the holder |
+//! | `stats` | written by the holder, read by anyone |
+//!
+//! `runnext` holds what was made ready last by the green thread that runs now. It runs next and inherits the rest of the
+//! time slice, so two green threads that wake each other in turn run back to back and yet cannot keep the others
+//! waiting: when the slice is over, both go to the tail. Thieves look at `runnext` last.
+//!
+//! # Time slices
+//!
+//! `schedtick` counts slices. sysmon asks for preemption of the slice it saw, by its number, and poisons the guard. A
+//! request that arrives in another slice than it was meant for does not match, and is dropped by `newstack`.
+
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+
+use crossbeam_deque::{Stealer, Worker};
+use morestack_stacks::StackCache;
+
+use crate::g::{G, GRef, new_ids};
+use crate::metrics::PStats;
+use crate::timers::Timers;
+
+/// Ids are taken in blocks of so many. Any number works; this one keeps the shared counter cold.
+const ID_BLOCK: u64 = 1024;
+
+pub(crate) struct P {
+    pub(crate) index: usize,
+    deque: UnsafeCell<Worker<GRef>>,
+    pub(crate) stealer: Stealer<GRef>,
+    runnext: AtomicPtr<G>,
+    cache: UnsafeCell<StackCache>,
+    pub(crate) timers: Timers,
+    pub(crate) schedtick: AtomicU32,
+    pub(crate) preempt_tick: AtomicU32,
+    /// When the current slice began, if the holder knew the time then; else 0.
+    pub(crate) slice_start: AtomicU64,
+    /// Its M sleeps for want of work: there is no slice to watch.
+    pub(crate) idle: AtomicBool,
+    ids: Cell<(u64, u64)>,
+    pub(crate) stats: PStats,
+}
+
+// SAFETY: the table in the module header: deque, cache and ids are reached only through the `unsafe` accessors, whose
+// contract is to hold the P.
+unsafe impl Sync for P {}
+
+impl P {
+    pub(crate) fn new(index: usize) -> P {
+        let deque = Worker::new_fifo();
+        P {
+            index,
+            stealer: deque.stealer(),
+            deque: UnsafeCell::new(deque),
+            runnext: AtomicPtr::new(ptr::null_mut()),
+            cache: UnsafeCell::new(StackCache::new()),
+            timers: Timers::new(),
+            schedtick: AtomicU32::new(1),
+            preempt_tick: AtomicU32::new(0),
+            slice_start: AtomicU64::new(0),
+            idle: AtomicBool::new(false),
+            ids: Cell::new((0, 0)),
+            stats: PStats::default(),
+        }
+    }
+
+    /// The run queue: FIFO for its owner too, so that nothing in it starves.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds this P.
+    #[inline(always)]
+    pub(crate) unsafe fn deque(&self) -> &Worker<GRef> {
+        // SAFETY: only the holder reaches it, and only by shared reference.
+        unsafe { &*self.deque.get() }
+    }
+
+    /// The stack cache.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds this P and runs on g0, and no other reference to the cache is in use.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "exclusive by the contract")]
+    pub(crate) unsafe fn cache(&self) -> &mut StackCache {
+        // SAFETY: by the contract.
+        unsafe { &mut *self.cache.get() }
+    }
+
+    /// The next green-thread id.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds this P.
+    pub(crate) unsafe fn new_id(&self) -> u64 {
+        let (mut next, mut end) = self.ids.get();
+        if next == end {
+            next = new_ids(ID_BLOCK);
+            end = next + ID_BLOCK;
+        }
+        self.ids.set((next + 1, end));
+        next
+    }
+
+    /// Puts `g` into `runnext` and returns what it displaced.
+    #[inline]
+    pub(crate) fn swap_runnext(&self, g: Option<GRef>) -> Option<GRef> {
+        let new = g.map_or(ptr::null_mut(), GRef::as_ptr);
+        if new.is_null() && self.runnext.load(Relaxed).is_null() {
+            return None;
+        }
+        // SAFETY: what was in the slot is owned by it, and the swap takes it out once.
+        NonNull::new(self.runnext.swap(new, AcqRel)).map(|g| unsafe { GRef::from_ptr(g) })
+    }
+
+    /// Whether there is something to steal here.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.stealer.is_empty() || !self.runnext.load(Relaxed).is_null()
+    }
+
+    /// Whether somebody asked for preemption of the current slice.
+    #[inline(always)]
+    pub(crate) fn preempt_requested(&self) -> bool {
+        self.preempt_tick.load(Relaxed) == self.schedtick.load(Relaxed)
+    }
+
+    /// Begins a new slice. `start` is the time, or 0 where it is not known.
+    #[inline(always)]
+    pub(crate) fn next_slice(&self, start: u64) {
+        self.slice_start.store(start, Relaxed);
+        // Only the holder writes; 0 is never a slice, so that a fresh `preempt_tick` matches none.
+        self.schedtick.store(self.schedtick.load(Relaxed).wrapping_add(1).max(1), Relaxed);
+    }
+}

@@ -1,0 +1,230 @@
+//! Blocking and waking a green thread: `park`, `unpark`, `yield_now`, `sleep`.
+//!
+//! # The park token
+//!
+//! Each green thread has a token, as `std::thread` has: EMPTY or NOTIFIED, and while it waits, PARKED.
+//!
+//! ```text
+//!   park, on the green thread      park_m, on g0                    unpark, anywhere
+//!   ─────────────────────────      ─────────────                    ────────────────
+//!   NOTIFIED → EMPTY: return       Waiting, then EMPTY → PARKED     prev = swap NOTIFIED
+//!   else mcall(park_m)             failed: run it again             prev PARKED: ready(g)
+//!   ...
+//!   swap EMPTY, return
+//! ```
+//!
+//! *No wake-up is lost.* `unpark` swaps. Either `park_m` sees NOTIFIED in its compare-exchange and goes on, or `unpark`
+//! sees PARKED and makes the green thread runnable. The parked side takes the token itself when it runs again, by a swap
+//! with Acquire, so everything that happened before *any* `unpark` up to then is visible to it.
+//!
+//! *Nobody wakes twice.* PARKED is seen by one swap only: the one that replaces it owns the green thread.
+//!
+//! *The stack is at rest.* PARKED is published by `park_m` on g0, after the context was saved and after any shrinking.
+//!
+//! A sleeping green thread is owned by its timer, not by its token: `unpark` during a sleep leaves a token and does not
+//! cut the sleep short, as with `std::thread::sleep`.
+//!
+//! # While unwinding
+//!
+//! The unwinder's state and the panic count are the OS thread's. A green thread that parks in a destructor during a
+//! panic therefore blocks its OS thread (PARKED_OS) instead of leaving it; `yield_now` does nothing then.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::time::{Duration, Instant};
+
+use morestack_asm::{GHead, mcall, prologue};
+
+use crate::g::{G, GRef, Status};
+use crate::m::{self, M};
+use crate::ready::{Next, ready};
+use crate::stack;
+
+const EMPTY: u8 = 0;
+const NOTIFIED: u8 = 1;
+const PARKED: u8 = 2;
+const PARKED_OS: u8 = 3;
+
+/// Blocks the calling thread until its token is made available by [`Thread::unpark`](crate::Thread::unpark), and takes
+/// it. Returns at once if it is available already.
+///
+/// As `std::thread::park`, on green threads too: those leave their OS thread to others. It may return without a token,
+/// so call it in a loop that checks what is waited for. On an OS thread it is `std::thread::park`.
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// static READY: AtomicBool = AtomicBool::new(false);
+///
+/// let waiter = morestack::spawn(|| {
+///     while !READY.load(Ordering::Acquire) {
+///         morestack::park();
+///     }
+/// });
+/// READY.store(true, Ordering::Release);
+/// waiter.thread().unpark();
+/// waiter.join().unwrap();
+/// ```
+pub fn park() {
+    let Some(g) = m::current_g() else {
+        return std::thread::park();
+    };
+    if g.token.compare_exchange(NOTIFIED, EMPTY, Acquire, Acquire).is_ok() {
+        return;
+    }
+    if std::thread::panicking() {
+        return park_os(g);
+    }
+    // SAFETY: on a green thread, not unwinding; `park_m` publishes it to one waker at most.
+    unsafe { mcall(park_m, 0) };
+    g.token.swap(EMPTY, Acquire);
+}
+
+unsafe fn park_m(head: *mut GHead, _: usize) {
+    // SAFETY: the green thread that called `mcall` on this M, which owns it.
+    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
+    m.p().stats.parks.add(1);
+    // Before it is published: afterwards it is the waker's.
+    stack::shrink(m, &g);
+    g.set_status(Status::Running, Status::Waiting);
+    if g.token.compare_exchange(EMPTY, PARKED, AcqRel, Acquire).is_err() {
+        g.set_status(Status::Waiting, Status::Running);
+        m.resume(g);
+    }
+}
+
+fn park_os(g: &G) {
+    let me = std::thread::current();
+    g.join.lock().os_thread = Some(me);
+    if g.token.compare_exchange(EMPTY, PARKED_OS, AcqRel, Acquire).is_ok() {
+        while g.token.load(Acquire) == PARKED_OS {
+            std::thread::park();
+        }
+    }
+    g.token.swap(EMPTY, Acquire);
+}
+
+/// Makes the token of `g` available, and the green thread runnable if it waits for it.
+pub(crate) fn unpark(g: &Arc<G>) {
+    match g.token.swap(NOTIFIED, AcqRel) {
+        PARKED => {
+            // SAFETY: this swap took PARKED, so this is the one waker, and the scheduler's count with it.
+            let g = unsafe { GRef::from_head(g.head()) };
+            g.set_status(Status::Waiting, Status::Runnable);
+            // SAFETY: owned by the line above.
+            ready(unsafe { g.sched() }, g, Next::Soon);
+        }
+        PARKED_OS => {
+            if let Some(thread) = g.join.lock().os_thread.take() {
+                thread.unpark();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Gives way to the other runnable green threads: the caller goes to the tail of its run queue. On an OS thread it is
+/// `std::thread::yield_now`.
+pub fn yield_now() {
+    if m::current_g().is_none() {
+        std::thread::yield_now();
+    } else if !std::thread::panicking() {
+        // SAFETY: on a green thread, not unwinding; `gosched_m` queues it once.
+        unsafe { mcall(gosched_m, 0) };
+    }
+}
+
+unsafe fn gosched_m(head: *mut GHead, _: usize) {
+    // SAFETY: the green thread that called `mcall` on this M, which owns it.
+    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
+    goready_tail(m, g);
+}
+
+/// From Running to the tail of the right run queue (S13).
+pub(crate) fn goready_tail(m: &M, g: GRef) {
+    g.set_status(Status::Running, Status::Preempted);
+    g.set_status(Status::Preempted, Status::Runnable);
+    ready(m.sched(), g, Next::Tail);
+}
+
+/// A preemption point by hand: for loops that call no function marked [`prologue`](macro@crate::prologue).
+///
+/// It costs one comparison. On threads without green threads it does nothing.
+///
+/// # Panics
+///
+/// Unwinds with a [`StackOverflow`](crate::StackOverflow) where less room is left on the stack than unchecked code may
+/// need and the stack cannot grow.
+#[inline(always)]
+pub fn checkpoint() {
+    prologue!();
+}
+
+/// Blocks the calling thread for `duration`. Other green threads run meanwhile. On an OS thread it is
+/// `std::thread::sleep`.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// let start = Instant::now();
+/// morestack::spawn(|| morestack::sleep(Duration::from_millis(2))).join().unwrap();
+/// assert!(start.elapsed() >= Duration::from_millis(2));
+/// ```
+pub fn sleep(duration: Duration) {
+    match Instant::now().checked_add(duration) {
+        Some(deadline) => sleep_until(deadline),
+        // Further than the clock reaches: for ever.
+        None => loop {
+            sleep(Duration::from_secs(1 << 30));
+        },
+    }
+}
+
+/// Blocks the calling thread until `deadline`; not at all if that has passed. See [`sleep`].
+pub fn sleep_until(deadline: Instant) {
+    while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
+        if m::current_g().is_none() || std::thread::panicking() {
+            std::thread::sleep(left);
+        } else {
+            // SAFETY: on a green thread, not unwinding; the timer wakes it once. The argument is a number.
+            unsafe { mcall(sleep_m, crate::timers::nanos(deadline) as usize) };
+        }
+    }
+}
+
+unsafe fn sleep_m(head: *mut GHead, when: usize) {
+    // SAFETY: the green thread that called `mcall` on this M, which owns it.
+    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
+    m.p().stats.parks.add(1);
+    stack::shrink(m, &g);
+    g.set_status(Status::Running, Status::Waiting);
+    m.p().timers.insert(when as u64, g);
+}
+
+/// Runs `f` without preempting it: a request that arrives meanwhile is answered when `f` has returned. Nests.
+///
+/// For code that keeps a `&mut` into a thread-local, or a lock of the operating system, for the length of a call into
+/// functions that carry checks. `f` may still park, sleep or yield by its own call. On an OS thread it only calls `f`.
+///
+/// # Panics
+///
+/// If `f` does; preemption is allowed again then.
+pub fn without_preemption<R>(f: impl FnOnce() -> R) -> R {
+    struct Allow;
+    impl Allow {
+        fn change(by: i32) -> u32 {
+            m::current_g().map_or(1, |g| {
+                g.preempt_off.set(g.preempt_off.get().wrapping_add_signed(by));
+                g.preempt_off.get()
+            })
+        }
+    }
+    impl Drop for Allow {
+        fn drop(&mut self) {
+            if Allow::change(-1) == 0 {
+                crate::newstack::rearm();
+            }
+        }
+    }
+    Allow::change(1);
+    let _allow = Allow;
+    f()
+}

@@ -1,0 +1,318 @@
+//! `Runtime` and `RuntimeBuilder`: starting the workers, the global runtime, and the end.
+//!
+//! # The end
+//!
+//! When a runtime is dropped or shut down
+//!
+//! 1. `stop` is set; sleeping workers are woken, running green threads are asked for preemption as ever;
+//! 2. each worker leaves its loop when its green thread next gives the thread back;
+//! 3. on its way out it empties its queues: green threads that never ran end with `RuntimeStopped`; those in the
+//!    middle are abandoned: never resumed, their destructors not run, their memory kept, since others may point to it;
+//! 4. the last worker to leave sets `stopped`: joiners outside return `RuntimeStopped`;
+//! 5. whoever ends the runtime waits for the workers, then for visitors, and if nothing was abandoned the `Sched` is
+//!    freed; else it stays, as handles of abandoned green threads refer to it.
+//!
+//! A worker that ends its own runtime cannot wait for itself: steps 1 to 4 happen without it, and the `Sched` stays.
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::config::{self, Config};
+use crate::join::JoinHandle;
+use crate::metrics::Metrics;
+use crate::sched::Sched;
+use crate::spawn::{self, Attrs};
+use crate::{fault, m, sysmon, worker};
+
+/// A set of OS threads that run green threads.
+///
+/// Most programs need none of their own: [`spawn`](crate::spawn) outside of any runtime uses a global one, which starts
+/// on first use. See [`RuntimeBuilder`] for the settings.
+///
+/// # Dropping
+///
+/// Green threads that have not finished when their runtime is dropped are stopped at their next safepoint and never
+/// resumed, as goroutines are when `main` returns: their destructors do not run. Those that never started are dropped.
+/// Joining either gives [`RuntimeStopped`](crate::RuntimeStopped). To let them finish, join them or call
+/// [`shutdown`](Runtime::shutdown). Dropping waits for the workers, so a green thread that never reaches a safepoint
+/// keeps it from returning; dropped by one of its own green threads, a runtime does not wait.
+///
+/// ```
+/// let runtime = morestack::Runtime::builder().workers(2).build()?;
+/// let sum = runtime.run(|| {
+///     let handles: Vec<_> = (0..100_u64).map(|i| morestack::spawn(move || i * i)).collect();
+///     handles.into_iter().map(|h| h.join().unwrap()).sum::<u64>()
+/// });
+/// assert_eq!(sum, 328_350);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Runtime {
+    sched: Arc<Sched>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// The green threads that had not finished when [`Runtime::shutdown`] ran out of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    count: u64,
+}
+
+impl Unfinished {
+    /// How many they were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} green threads had not finished when their runtime was shut down", self.count)
+    }
+}
+
+impl std::error::Error for Unfinished {}
+
+impl Runtime {
+    /// A runtime with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`RuntimeBuilder::build`].
+    pub fn new() -> io::Result<Runtime> {
+        Runtime::builder().build()
+    }
+
+    /// Settings for a runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder { config: Config::default() }
+    }
+
+    fn start(config: Config) -> io::Result<Runtime> {
+        config::debug_env()?;
+        fault::install()?;
+        let sched = Arc::new(Sched::new(config));
+        let mut runtime = Runtime { sched, threads: Vec::new() };
+        let n = runtime.sched.ms.len();
+        let running = Arc::new(AtomicUsize::new(n));
+        for index in 0..n {
+            let (sched, running) = (runtime.sched.clone(), running.clone());
+            let name = format!("{}-{index}", sched.config.thread_name);
+            let started = std::thread::Builder::new().name(name).stack_size(worker::G0_STACK).spawn(move || {
+                worker::run(&sched, &sched.ms[index]);
+                if running.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    sched.set_stopped();
+                }
+            });
+            match started {
+                Ok(thread) => runtime.threads.push(thread),
+                // Those that did start are stopped by the drop of `runtime`.
+                Err(e) => {
+                    return Err(io::Error::new(
+                        e.kind(),
+                        format!("cannot start worker thread {} of {n}: {e}", index + 1),
+                    ));
+                }
+            }
+        }
+        let sched = runtime.sched.clone();
+        let name = format!("{}-sysmon", sched.config.thread_name);
+        let started = std::thread::Builder::new().name(name).spawn(move || {
+            worker::precise_timers();
+            sysmon::run(&sched);
+        });
+        match started {
+            Ok(thread) => runtime.threads.push(thread),
+            Err(e) => return Err(io::Error::new(e.kind(), format!("cannot start the sysmon thread: {e}"))),
+        }
+        Ok(runtime)
+    }
+
+    /// Runs `f` as a green thread and waits for its result. `f` may borrow: the caller waits until it has finished.
+    ///
+    /// Green threads that `f` spawned and did not join go on after it.
+    ///
+    /// # Panics
+    ///
+    /// If `f` panics, with the same payload. If no stack can be allocated for it.
+    pub fn run<F, T>(&self, f: F) -> T
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        // SAFETY: joined before this returns, so nothing that `f` borrows is gone while it runs; the runtime cannot be
+        // shut down meanwhile, since that takes it by value.
+        unsafe { spawn::spawn_unchecked(&self.sched, Attrs::default(), f) }.join_or_resume()
+    }
+
+    /// [`spawn`](crate::spawn) on this runtime, from any thread.
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: everything is 'static, and the green thread is tied and does not move.
+        unsafe { spawn::spawn_unchecked(&self.sched, Attrs::default(), f) }
+    }
+
+    /// [`go`](crate::go) on this runtime, from any thread.
+    ///
+    /// # Safety
+    ///
+    /// The contract of [`go`](crate::go).
+    pub unsafe fn go<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: everything is 'static; the caller keeps the contract.
+        unsafe { spawn::spawn_unchecked(&self.sched, Attrs::go(), f) }
+    }
+
+    /// What it has done so far.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::read(&self.sched)
+    }
+
+    /// Waits until all its green threads have finished, at most for `timeout`, then ends it as dropping does.
+    ///
+    /// # Errors
+    ///
+    /// How many had not finished.
+    ///
+    /// # Panics
+    ///
+    /// When called by one of its own green threads, which would wait for itself.
+    pub fn shutdown(self, timeout: Duration) -> Result<(), Unfinished> {
+        assert!(!self.is_mine(), "Runtime::shutdown called by one of its own green threads");
+        self.sched.drain.wait(&self.sched, Instant::now().checked_add(timeout));
+        let sched = self.sched.clone();
+        drop(self);
+        match sched.unfinished() {
+            0 => Ok(()),
+            count => Err(Unfinished { count }),
+        }
+    }
+
+    /// Whether the calling thread is one of its workers.
+    fn is_mine(&self) -> bool {
+        m::current_sched().is_some_and(|s| std::ptr::eq(s, &*self.sched))
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("config", &self.sched.config).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.sched.request_stop();
+        if self.is_mine() {
+            mem::forget(self.sched.clone());
+            return;
+        }
+        for thread in self.threads.drain(..) {
+            // A worker does not panic; if one did, the panic hook has said so.
+            let _ = thread.join();
+        }
+        self.sched.wait_for_visitors();
+        // Never-started ones were counted as completed when they were dropped.
+        if self.sched.unfinished() != 0 {
+            mem::forget(self.sched.clone());
+        }
+    }
+}
+
+/// Settings of a [`Runtime`]; each has a default.
+///
+/// | setting | default | allowed |
+/// |---|---|---|
+/// | `workers` | the CPUs this process may use, by affinity and cgroup | 1 to 1024 |
+/// | `pin_workers` | no | |
+/// | `time_slice` | 1 ms | none, or 20 us to 1 h |
+/// | `stack_size` | 256 KiB | 64 KiB to 1 GiB, rounded up to a power of two |
+/// | `max_stack_size` | 1 GiB | the same |
+/// | `thread_name` | `morestack` | no NUL |
+#[derive(Clone, Debug)]
+pub struct RuntimeBuilder {
+    config: Config,
+}
+
+impl RuntimeBuilder {
+    /// OS threads that run green threads.
+    pub fn workers(mut self, n: usize) -> Self {
+        self.config.workers = n;
+        self
+    }
+
+    /// Binds each worker to one CPU, in turn.
+    pub fn pin_workers(mut self, yes: bool) -> Self {
+        self.config.pin_workers = yes;
+        self
+    }
+
+    /// How long a green thread may run, when others wait, before it is preempted at a prologue; `None`: for ever.
+    pub fn time_slice(mut self, slice: Option<Duration>) -> Self {
+        self.config.time_slice = slice;
+        self
+    }
+
+    /// Bytes of address space for the stack of a green thread made by [`spawn`](crate::spawn). Only touched pages cost
+    /// memory.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.config.stack_size = bytes;
+        self
+    }
+
+    /// Bytes that the stack of a green thread made by [`go`](crate::go) may grow to.
+    pub fn max_stack_size(mut self, bytes: usize) -> Self {
+        self.config.max_stack_size = bytes;
+        self
+    }
+
+    /// The workers' names: this, a hyphen and a number.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.config.thread_name = name.into();
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a setting that is not allowed, naming it, the value and what is allowed; also for such a value
+    /// in `MORESTACK_STRESS`, `MORESTACK_EFENCE` or `MORESTACK_STACK_DEBUG`. The operating system's error where a thread
+    /// cannot be started.
+    ///
+    /// ```
+    /// let error = morestack::Runtime::builder().workers(0).build().unwrap_err();
+    /// assert_eq!(error.to_string(), "workers=0: allowed: a whole number from 1 to 1024");
+    /// ```
+    pub fn build(self) -> io::Result<Runtime> {
+        Runtime::start(self.config.check()?)
+    }
+}
+
+/// The global runtime, started on first use.
+pub(crate) fn global() -> io::Result<&'static Sched> {
+    static GLOBAL: OnceLock<Result<Runtime, (io::ErrorKind, String)>> = OnceLock::new();
+    let global =
+        GLOBAL.get_or_init(|| Config::from_env().and_then(Runtime::start).map_err(|e| (e.kind(), e.to_string())));
+    match global {
+        Ok(runtime) => Ok(&runtime.sched),
+        Err((kind, message)) => Err(io::Error::new(*kind, message.clone())),
+    }
+}
+
+/// The runtime that `spawn` means here: the calling green thread's, else the global one.
+pub(crate) fn here<'a>() -> io::Result<&'a Sched> {
+    match m::current_sched() {
+        Some(sched) => Ok(sched),
+        None => global(),
+    }
+}

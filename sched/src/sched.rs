@@ -1,0 +1,182 @@
+//! `Sched`: what the workers of one runtime share.
+//!
+//! # Lifetime
+//!
+//! Green threads point to their `Sched` without counting. It is freed when the last of the `Runtime` and the OS threads
+//! that run it lets go, and then only if all its green threads are Dead and no visitor ([`crate::ready`]) is inside;
+//! with abandoned green threads left over, it is leaked with them: somebody may hold a handle to one. See
+//! [`crate::runtime`].
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+use std::time::{Duration, Instant};
+
+use crossbeam_deque::Injector;
+use crossbeam_utils::CachePadded;
+use parking_lot::{Condvar, Mutex};
+
+use crate::config::Config;
+use crate::g::GRef;
+use crate::idle::Idle;
+use crate::m::M;
+use crate::metrics::StackGauge;
+use crate::p::P;
+use crate::sysmon::Alarm;
+use crate::thread::Thread;
+
+pub(crate) struct Sched {
+    pub(crate) config: Config,
+    /// Green threads from outside, until a worker takes them.
+    pub(crate) injector: Injector<GRef>,
+    pub(crate) ps: Box<[CachePadded<P>]>,
+    pub(crate) ms: Box<[CachePadded<M>]>,
+    pub(crate) idle: CachePadded<Idle>,
+    pub(crate) sysmon: Alarm,
+    stop: AtomicBool,
+    /// All workers have left: nothing runs any more.
+    stopped: AtomicBool,
+    visitors: AtomicUsize,
+    pub(crate) drain: Drain,
+    pub(crate) spawned_outside: AtomicU64,
+    pub(crate) stacks: StackGauge,
+    pub(crate) joiners: Joiners,
+}
+
+impl Sched {
+    pub(crate) fn new(config: Config) -> Sched {
+        let n = config.workers;
+        Sched {
+            injector: Injector::new(),
+            ps: (0..n).map(|i| CachePadded::new(P::new(i))).collect(),
+            ms: (0..n).map(|i| CachePadded::new(M::new(i))).collect(),
+            idle: CachePadded::default(),
+            sysmon: Alarm::default(),
+            stop: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            visitors: AtomicUsize::new(0),
+            drain: Drain::default(),
+            spawned_outside: AtomicU64::new(0),
+            stacks: StackGauge::default(),
+            joiners: Joiners::default(),
+            config,
+        }
+    }
+
+    /// Whether there is work that any worker may take.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.injector.is_empty() || self.ps.iter().any(|p| p.has_work())
+    }
+
+    /// Asks all workers to leave.
+    pub(crate) fn request_stop(&self) {
+        self.stop.store(true, SeqCst);
+        self.idle.wake_all(self);
+        self.sysmon.ring();
+    }
+
+    #[inline(always)]
+    pub(crate) fn stop_requested(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    /// Called when the last worker has left.
+    pub(crate) fn set_stopped(&self) {
+        self.stopped.store(true, SeqCst);
+        self.sysmon.ring();
+        self.joiners.unpark_all();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(SeqCst)
+    }
+
+    /// Green threads that were spawned and have not finished. Exact when nothing runs.
+    pub(crate) fn unfinished(&self) -> u64 {
+        // Completed first: a green thread that is counted as completed was counted as spawned before.
+        let completed: u64 = self.ps.iter().map(|p| p.stats.completed.get()).sum();
+        let inside: u64 = self.ps.iter().map(|p| p.stats.spawned_here.get()).sum();
+        (self.spawned_outside.load(SeqCst) + inside).saturating_sub(completed)
+    }
+
+    /// Keeps the runtime from being freed until the guard is dropped.
+    pub(crate) fn visit(&self) -> Visit<'_> {
+        self.visitors.fetch_add(1, Relaxed);
+        Visit(self)
+    }
+
+    /// Waits for the visitors. They are between two instructions of `ready`, so this is short.
+    pub(crate) fn wait_for_visitors(&self) {
+        while self.visitors.load(Acquire) != 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Waiting for the last green thread to finish.
+#[derive(Default)]
+pub(crate) struct Drain {
+    wanted: AtomicBool,
+    lock: Mutex<()>,
+    drained: Condvar,
+}
+
+impl Drain {
+    /// After a green thread was counted as completed. The fences here and in `wait` see to it that either this sees
+    /// `wanted` or `wait` sees the count; of two that finish at once, the later sees both counts.
+    #[inline]
+    pub(crate) fn check(&self, sched: &Sched) {
+        if self.wanted.load(Relaxed) {
+            fence(SeqCst);
+            if sched.unfinished() == 0 {
+                drop(self.lock.lock());
+                self.drained.notify_all();
+            }
+        }
+    }
+
+    /// Waits until no green thread is unfinished, or until `deadline`.
+    pub(crate) fn wait(&self, sched: &Sched, deadline: Option<Instant>) {
+        let mut lock = self.lock.lock();
+        self.wanted.store(true, SeqCst);
+        fence(SeqCst);
+        // A worker that read `wanted` before the store may finish the last one unseen: look again now and then.
+        while sched.unfinished() != 0 && deadline.is_none_or(|d| Instant::now() < d) {
+            let look = Instant::now() + Duration::from_millis(10);
+            self.drained.wait_until(&mut lock, deadline.map_or(look, |d| d.min(look)));
+        }
+    }
+}
+
+pub(crate) struct Visit<'a>(&'a Sched);
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.0.visitors.fetch_sub(1, Release);
+    }
+}
+
+/// Threads from outside that wait for one of this runtime's green threads ([`crate::join`]).
+#[derive(Default)]
+pub(crate) struct Joiners {
+    list: Mutex<(u64, std::collections::HashMap<u64, Thread>)>,
+}
+
+impl Joiners {
+    pub(crate) fn insert(&self, thread: Thread) -> u64 {
+        let (next, list) = &mut *self.list.lock();
+        *next += 1;
+        list.insert(*next, thread);
+        *next
+    }
+
+    pub(crate) fn remove(&self, key: u64) {
+        self.list.lock().1.remove(&key);
+    }
+
+    fn unpark_all(&self) {
+        let all: Vec<Thread> = self.list.lock().1.drain().map(|(_, thread)| thread).collect();
+        for thread in all {
+            thread.unpark();
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The scheduler loop: what an M does on g0.
+//!
+//! ```text
+//!   loop:  schedule ──► execute ──► gogo ═══ green thread ═══ mcall / morestack ──► the request, on g0
+//!             │                                                                        │
+//!             └── nothing to do: spin, then sleep                 park_m, gosched_m, sleep_m, newstack, goexit_m
+//! ```
+//!
+//! # Order
+//!
+//! 1. A green thread that its request wants to go on with (`resume`): no scheduling at all.
+//! 2. `tied_next`, then `runnext`: what was just made ready, in the rest of the slice. When the slice is over, and on every
+//!    61st tick, both go to the tails first, so that two green threads that wake each other cannot keep the rest waiting
+//!    even where slices are off. A timer that is due comes into these slots.
+//! 3. The tied queue and the P's deque in turns. The preempted of a worker stand in the one, what has not started yet in
+//!    the other; a new request therefore waits for one slice of the preempted at a time, however many they are.
+//! 4. The injector, which feeds the deque; before all others on every 61st tick, so that local work cannot starve it.
+//! 5. The other workers' deques, half of one at a time, beginning with a random one; their `runnext` last, and only after
+//!    a pause: its owner is about to take it.
+//!
+//! 61 is Go's number: a prime, so that it does not fall in step with a pattern in the program.
+
+use std::ptr;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crossbeam_deque::Steal;
+use morestack_asm::{GHead, Gobuf, gogo, mcall};
+
+use crate::g::{G, GRef, Payload, Status};
+use crate::m::M;
+use crate::ready::{Next, ready};
+use crate::{join, stack, timers};
+
+/// See "Order", 2 and 4.
+const INJECTOR_TICK: u32 = 61;
+
+/// Rounds over all victims before a spinning worker sleeps (Go has 4).
+const STEAL_ROUNDS: u32 = 4;
+
+/// Spin-loop hints before a `runnext` is stolen, about 3 us (Go's pause): its owner takes it sooner if it runs at all.
+const RUNNEXT_PAUSE: u32 = 100;
+
+/// Runs green threads until the runtime stops.
+pub(crate) fn run(m: &M) {
+    loop {
+        let g = match m.take_resume() {
+            Some(g) => g,
+            None => match schedule(m) {
+                Some(g) if execute(m, g) => g,
+                Some(_) => continue,
+                None => return,
+            },
+        };
+        // SAFETY: on g0; `g` was taken from a queue or kept by its request, so this M owns it; `execute` gave it a
+        // stack and set `m` and the guard.
+        let call = unsafe { gogo(g.head()) };
+        // SAFETY: the request's own contract: `call.g` was suspended just now.
+        unsafe { (call.f)(call.g, call.arg) };
+    }
+}
+
+/// The next green thread to run; none when the runtime stops.
+fn schedule(m: &M) -> Option<GRef> {
+    let (sched, p) = (m.sched(), m.p());
+    m.curg.set(None);
+    loop {
+        if sched.stop_requested() {
+            return None;
+        }
+        let tick = m.tick.get().wrapping_add(1);
+        m.tick.set(tick);
+        let over = m.slice_over.replace(false) || p.preempt_requested();
+        let injector_first = tick.is_multiple_of(INJECTOR_TICK);
+        if over || injector_first {
+            kick_nexts(m);
+            p.next_slice(if over { timers::now() } else { 0 });
+        }
+        // After the kick: what was due stays first.
+        run_timers(m);
+        if let Some(g) = m.tied_next.take().or_else(|| p.swap_runnext(None)) {
+            sched.idle.stop_spinning(sched, m);
+            return Some(g);
+        }
+        let first = if injector_first { from_injector(m) } else { None };
+        if let Some(g) = first.or_else(|| local(m)).or_else(|| from_injector(m)).or_else(|| search(m)) {
+            sched.idle.stop_spinning(sched, m);
+            if !over {
+                p.next_slice(0);
+            }
+            return Some(g);
+        }
+        sleep(m);
+    }
+}
+
+/// Of what is due, the earliest runs next: it has waited long enough. The others queue up, in their order.
+fn run_timers(m: &M) {
+    let p = m.p();
+    if p.timers.next() == timers::NEVER {
+        return;
+    }
+    let now = timers::now();
+    let mut next = Next::Soon;
+    while let Some(g) = p.timers.pop_due(now) {
+        g.set_status(Status::Waiting, Status::Runnable);
+        ready(m.sched(), g, next);
+        next = Next::Tail;
+    }
+}
+
+/// What stands first in line goes to the tail.
+fn kick_nexts(m: &M) {
+    for g in [m.tied_next.take(), m.p().swap_runnext(None)].into_iter().flatten() {
+        ready(m.sched(), g, Next::Tail);
+    }
+}
+
+/// This worker's queues, in turns.
+fn local(m: &M) -> Option<GRef> {
+    // SAFETY: on the thread of `m`, which holds its P; no other reference to the queue is in use.
+    let (tied, deque) = unsafe { (m.tied(), m.p().deque()) };
+    if !m.inbox.is_empty() {
+        m.inbox.drain_into(tied);
+    }
+    let (g, was_tied) = if m.last_tied.get() {
+        match deque.pop().or_else(|| from_injector(m)) {
+            Some(g) => (g, false),
+            None => (tied.pop_front()?, true),
+        }
+    } else {
+        match tied.pop_front() {
+            Some(g) => (g, true),
+            None => (deque.pop()?, false),
+        }
+    };
+    m.last_tied.set(was_tied);
+    Some(g)
+}
+
+/// From the injector, with a batch for the deque.
+fn from_injector(m: &M) -> Option<GRef> {
+    let sched = m.sched();
+    while !sched.injector.is_empty() {
+        // SAFETY: the calling thread's M holds this P.
+        match sched.injector.steal_batch_and_pop(unsafe { m.p().deque() }) {
+            Steal::Success(g) => return Some(g),
+            Steal::Empty => break,
+            Steal::Retry => std::hint::spin_loop(),
+        }
+    }
+    None
+}
+
+/// From the other workers.
+fn search(m: &M) -> Option<GRef> {
+    let (sched, p) = (m.sched(), m.p());
+    let n = sched.ps.len();
+    if n == 1 || !sched.idle.start_spinning(sched, m) {
+        return None;
+    }
+    for round in 0..STEAL_ROUNDS {
+        let start = m.random(n);
+        for victim in (start..n).chain(0..start).map(|i| &sched.ps[i]).filter(|v| v.index != p.index) {
+            let g = loop {
+                // SAFETY: the calling thread's M holds `p`.
+                match victim.stealer.steal_batch_and_pop(unsafe { p.deque() }) {
+                    Steal::Success(g) => break Some(g),
+                    Steal::Empty => break None,
+                    Steal::Retry => std::hint::spin_loop(),
+                }
+            };
+            if let Some(g) = g.or_else(|| (round == STEAL_ROUNDS - 1).then(|| victim.swap_runnext(None)).flatten()) {
+                p.stats.steals.add(1);
+                return Some(g);
+            }
+        }
+        if let Some(g) = from_injector(m) {
+            return Some(g);
+        }
+        for _ in 0..RUNNEXT_PAUSE {
+            std::hint::spin_loop();
+        }
+    }
+    None
+}
+
+/// Sleeps until there may be work, or a timer of this P is due. See [`crate::idle`] for W1 to W5.
+fn sleep(m: &M) {
+    let (sched, p) = (m.sched(), m.p());
+    sched.idle.enter(m);
+    if sched.has_work() || !m.inbox.is_empty() || sched.stop_requested() {
+        sched.idle.cancel(m);
+        return;
+    }
+    p.idle.store(true, Relaxed);
+    let alarm = p.timers.next();
+    let alarm = if alarm == timers::NEVER { None } else { timers::instant(alarm) };
+    if m.parker.park_until(alarm) {
+        m.spinning.set(true);
+    } else {
+        sched.idle.cancel(m);
+    }
+    p.next_slice(timers::now());
+    p.idle.store(false, Relaxed);
+    sched.sysmon.worker_woke();
+}
+
+/// Makes `g` ready to be resumed on this M; the first time, gives it a stack. False if there is none to be had.
+fn execute(m: &M, g: GRef) -> bool {
+    let head = g.head();
+    m.curg.set(Some(g));
+    // SAFETY: this M owns `g`: it was just taken from a queue.
+    unsafe {
+        if g.status() == Status::Idle {
+            match stack::alloc(m, g.kind) {
+                Ok(stack) => {
+                    (*head).stack = stack;
+                    (*head).sched = Gobuf::new(stack, gmain);
+                }
+                Err(error) => {
+                    end_unstarted(m, g, Some(Box::new(error)));
+                    return false;
+                }
+            }
+            g.set_status(Status::Idle, Status::Runnable);
+            if g.tied {
+                g.home.set(Some(ptr::NonNull::from(m)));
+            }
+        }
+        (*head).m = m.head.get();
+        (*head).stackguard0 = stack::guard(&g);
+    }
+    g.set_status(Status::Runnable, Status::Running);
+    true
+}
+
+/// The first function of every green thread, on its own stack.
+///
+/// `extern "C"`: a panic that gets here (a result whose destructor panics) aborts the process, as with std's threads.
+unsafe extern "C" fn gmain(head: *mut GHead) -> ! {
+    // SAFETY: this green thread itself, running.
+    if let Some(main) = unsafe { G::from_head(head) }.take_main() {
+        main();
+    }
+    // SAFETY: on a green thread; `goexit_m` does not resume it.
+    unsafe { mcall(goexit_m, 0) };
+    unreachable!("a dead green thread was resumed")
+}
+
+unsafe fn goexit_m(head: *mut GHead, _: usize) {
+    // SAFETY: the green thread that called `mcall` on this M, which owns it.
+    let (g, m) = unsafe { (GRef::from_head(head), crate::m::of(head)) };
+    g.set_status(Status::Running, Status::Dead);
+    stack::free(m, &g);
+    bury(m, g, None);
+}
+
+/// The end of a green thread that has neither stack nor closure any more.
+fn bury(m: &M, g: GRef, failure: Option<Payload>) {
+    join::finish(&g, failure);
+    m.p().stats.completed.add(1);
+    m.sched().drain.check(m.sched());
+    drop(g.into_arc());
+}
+
+/// Ends a green thread that never ran. Its closure is dropped on g0: a destructor that panics there has been reported by
+/// the panic hook, and must not take the scheduler with it.
+fn end_unstarted(m: &M, g: GRef, failure: Option<Payload>) {
+    g.set_status(Status::Idle, Status::Dead);
+    let main = g.take_main();
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(main)));
+    bury(m, g, failure);
+}
+
+/// Empties the queues of `m`, of its P and of the runtime when it stops: what has not started ends with
+/// [`RuntimeStopped`](crate::RuntimeStopped), what has is abandoned in the middle.
+pub(crate) fn abandon_all(m: &M) {
+    let p = m.p();
+    // SAFETY: on the thread of `m`, which holds its P; no other reference is in use.
+    let (tied, deque) = unsafe { (m.tied(), p.deque()) };
+    m.inbox.drain_into(tied);
+    let nexts = [m.tied_next.take(), p.swap_runnext(None), m.take_resume()];
+    let started = nexts.into_iter().flatten().chain(tied.drain(..)).chain(p.timers.take_all());
+    let queued = std::iter::from_fn(|| deque.pop().or_else(|| from_injector(m)));
+    for g in started.chain(queued).collect::<Vec<_>>() {
+        if g.status() == Status::Idle {
+            end_unstarted(m, g, None);
+        } else {
+            g.abandon();
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `spawn`, `go` and `Builder`: making green threads.
+//!
+//! A green thread begins as a `G` with the closure boxed in it, and as a place for the result. It gets its stack when it
+//! first runs: a million queued spawns need no stacks at all.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::config;
+use crate::g::{G, GRef, Main, StackKind, Status, new_ids};
+use crate::join::{JoinHandle, Packet};
+use crate::m;
+use crate::ready::{Next, ready};
+use crate::runtime;
+use crate::sched::Sched;
+
+/// What may be said of a green thread before it runs.
+#[derive(Default)]
+pub(crate) struct Attrs {
+    name: Option<Box<str>>,
+    stack: Option<StackKind>,
+    untied: bool,
+}
+
+impl Attrs {
+    /// What `go` means.
+    pub(crate) fn go() -> Attrs {
+        Attrs { stack: Some(StackKind::Copying), untied: true, ..Attrs::default() }
+    }
+}
+
+/// Makes a green thread of `f` and queues it.
+///
+/// # Safety
+///
+/// It must have finished before anything that `f` and `T` borrow is gone. With a copying stack, or untied, the caller
+/// keeps the contract of [`go`].
+pub(crate) unsafe fn spawn_unchecked<F, T>(sched: &Sched, attrs: Attrs, f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    let packet = Arc::new(Packet::new());
+    let result = packet.clone();
+    let main: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
+        // As std's threads: the payload is the joiner's to look at.
+        let value = catch_unwind(AssertUnwindSafe(f));
+        // SAFETY: on the green thread, once; `finish` comes after.
+        unsafe { result.set(value) };
+    });
+    // SAFETY: only the lifetime changes; the caller vouches for it.
+    let main: Main = unsafe { std::mem::transmute(main) };
+    let kind = attrs.stack.unwrap_or(StackKind::Reserved(sched.config.stack_size));
+    let me = m::current().filter(|m| std::ptr::eq(m.sched(), sched));
+    let id = match me {
+        Some(m) => {
+            m.p().stats.spawned_here.add(1);
+            // SAFETY: the calling thread's M holds this P.
+            unsafe { m.p().new_id() }
+        }
+        None => {
+            sched.spawned_outside.fetch_add(1, SeqCst);
+            new_ids(1)
+        }
+    };
+    let g = G::new(NonNull::from(sched), id, attrs.name, kind, !attrs.untied, main);
+    debug_assert_eq!(g.status(), Status::Idle);
+    ready(sched, GRef::new(g.clone()), Next::Soon);
+    JoinHandle::new(g, packet)
+}
+
+/// Runs `f` as a new green thread, as `std::thread::spawn` runs it as an OS thread.
+///
+/// The green thread has a stack of a fixed address range ([`RuntimeBuilder::stack_size`]), committed as it is touched.
+/// Once it has started it stays on the OS thread that started it (*tied*), so thread-locals and `Rc`s in them are as sound
+/// as ever. It runs on the caller's runtime, else on the global one, which starts on first use.
+///
+/// If the global runtime cannot start (a bad `MORESTACK_*` variable, no threads to be had) the process ends with one
+/// line that says why, and exit code 2; use [`Builder::spawn`] to handle that.
+///
+/// [`RuntimeBuilder::stack_size`]: crate::RuntimeBuilder::stack_size
+///
+/// ```
+/// let words = vec!["green", "threads"];
+/// let handle = morestack::spawn(move || words.join(" "));
+/// assert_eq!(handle.join().unwrap(), "green threads");
+/// ```
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: everything is 'static, and the green thread is tied and does not move.
+    unsafe { spawn_unchecked(here_or_exit(), Attrs::default(), f) }
+}
+
+/// Runs `f` as a new green thread on a *copying* stack, *untied*: the smallest and the most mobile.
+///
+/// Its stack starts in the smallest class, doubles by being copied elsewhere at a prologue
+/// ([`#[prologue]`](macro@crate::prologue)) and is halved while it waits. It may continue on any worker after each
+/// safepoint.
+///
+/// # Safety
+///
+/// A *safepoint* is a call of a function marked `#[prologue]`, and every call of this crate. Whenever the green thread
+/// is at a safepoint, from the start of `f` to its end:
+///
+/// 1. **No pointer into its stack exists outside of it**: none in the heap (a `Box<dyn FnMut>` that captured `&mut local`,
+///    a `Vec<&Local>`), none in a static or a thread-local, none with another thread.
+/// 2. **Every pointer on its stack into its stack is a plain, aligned word**: not packed, not split, not hidden in an
+///    integer by arithmetic; and no integer there looks like an address of its stack by chance of the program's making.
+/// 3. **No borrow of a thread-local, and nothing that is bound to its OS thread, is held**: no `LocalKey::with` around the
+///    safepoint, no `Ref` or `Rc` of a thread-local, no `std` lock guard (their owner is the OS thread).
+/// 4. **No foreign code is in the middle of it that breaks 1 to 3**: callbacks from C, or from a crate that keeps
+///    references to locals in the heap around the callback (regex, toml and image do).
+///
+/// Test it: run the program under `MORESTACK_STRESS=move MORESTACK_EFENCE=1`. Every pointer that was left behind then
+/// ends in a message that names the green thread and the stack that was moved. `docs/soundness.md` has the reasons.
+///
+/// ```
+/// #[morestack::prologue]
+/// fn depth(n: u32, above: &mut u64) -> u64 {
+///     let mut mine = u64::from(n);
+///     *above += 1;
+///     if n == 0 { mine } else { depth(n - 1, &mut mine) + mine }
+/// }
+///
+/// // SAFETY: `depth` keeps references to locals on the stack only, and touches no thread-local.
+/// let handle = unsafe { morestack::go(|| depth(20_000, &mut 0)) };
+/// assert_eq!(handle.join().unwrap(), 200_030_000);
+/// ```
+pub unsafe fn go<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: everything is 'static; the caller keeps the contract.
+    unsafe { spawn_unchecked(here_or_exit(), Attrs::go(), f) }
+}
+
+/// The runtime of the caller, or the global one; a global one that cannot start ends the process.
+fn here_or_exit<'a>() -> &'a Sched {
+    runtime::here().unwrap_or_else(|error| {
+        eprintln!("morestack: {error}");
+        std::process::exit(2)
+    })
+}
+
+/// The kinds of stack that a [`Builder`] may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stack {
+    /// What the runtime gives to [`spawn`](crate::spawn): a reserved stack of its `stack_size`.
+    #[default]
+    Auto,
+    /// A fixed address range of so many bytes, rounded up to a power of two.
+    Reserved(usize),
+    /// One that is copied to grow and to shrink: see [`go`].
+    Copying,
+}
+
+/// Settings for a green thread, as `std::thread::Builder`.
+///
+/// ```
+/// let handle = morestack::Builder::new()
+///     .name("parser")
+///     .stack(morestack::Stack::Reserved(1 << 20))
+///     .spawn(|| morestack::current().name().map(str::to_owned))?;
+/// assert_eq!(handle.join().unwrap().as_deref(), Some("parser"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a Builder does nothing until it spawns"]
+pub struct Builder {
+    name: Option<String>,
+    stack: Stack,
+}
+
+impl Builder {
+    /// No name, the runtime's stack.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// A name, for messages and for [`Thread::name`](crate::Thread::name).
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The kind of its stack.
+    pub fn stack(mut self, stack: Stack) -> Builder {
+        self.stack = stack;
+        self
+    }
+
+    fn attrs(self, untied: bool) -> io::Result<Attrs> {
+        let stack = match self.stack {
+            Stack::Auto => None,
+            Stack::Reserved(size) => Some(StackKind::Reserved(config::check_stack("stack size", size)?)),
+            Stack::Copying => Some(StackKind::Copying),
+        };
+        Ok(Attrs { name: self.name.map(String::into_boxed_str), stack, untied })
+    }
+
+    /// As [`spawn`].
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a stack size that is not allowed; `Unsupported` for [`Stack::Copying`], which safe code may not
+    /// have: see [`Builder::spawn_untied`]; what keeps the global runtime from starting.
+    pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        if self.stack == Stack::Copying {
+            let message = "a copying stack by `spawn`: its caller cannot promise what `spawn_untied` and `go` ask for";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        }
+        // SAFETY: everything is 'static, and the green thread is tied and does not move.
+        Ok(unsafe { spawn_unchecked(runtime::here()?, self.attrs(false)?, f) })
+    }
+
+    /// As [`go`], with either kind of stack.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a stack size that is not allowed; what keeps the global runtime from starting.
+    ///
+    /// # Safety
+    ///
+    /// The contract of [`go`]; with a stack that is not [`Stack::Copying`], its third point only.
+    pub unsafe fn spawn_untied<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: everything is 'static; the caller keeps the contract.
+        Ok(unsafe { spawn_unchecked(runtime::here()?, self.attrs(true)?, f) })
+    }
+}

@@ -1,0 +1,48 @@
+//! `MORESTACK_STRESS`: does at every prologue what otherwise happens now and then.
+//!
+//! | value | effect |
+//! |---|---|
+//! | `move` | the stack of a copying green thread is moved at every prologue |
+//! | `preempt` | every green thread is preempted at every prologue |
+//! | `move,preempt` | both |
+//!
+//! Together with `MORESTACK_EFENCE=1`, which makes every old stack inaccessible, this is how a program that uses
+//! [`go`](crate::go) is tested.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use crate::g::{G, StackKind};
+
+const MOVE: u8 = 1;
+const PREEMPT: u8 = 2;
+
+/// Set once, before the first worker starts; read on every switch.
+static MODE: AtomicU8 = AtomicU8::new(0);
+
+/// Reads `value`; the error says what is allowed.
+pub(crate) fn set(value: &str) -> Result<(), &'static str> {
+    let mut mode = 0;
+    for word in value.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+        mode |= match word {
+            "move" => MOVE,
+            "preempt" => PREEMPT,
+            _ => return Err("move, preempt, or both with a comma between"),
+        };
+    }
+    MODE.store(mode, Relaxed);
+    Ok(())
+}
+
+pub(crate) fn moves(g: &G) -> bool {
+    MODE.load(Relaxed) & MOVE != 0 && g.kind == StackKind::Copying
+}
+
+pub(crate) fn preempts() -> bool {
+    MODE.load(Relaxed) & PREEMPT != 0
+}
+
+/// Whether `g` enters `newstack` at every prologue.
+#[inline(always)]
+pub(crate) fn every_prologue(g: &G) -> bool {
+    MODE.load(Relaxed) != 0 && (preempts() || moves(g))
+}

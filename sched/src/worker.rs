@@ -1,0 +1,81 @@
+//! The life of a worker's OS thread: from a plain thread to an M, the scheduler loop, and back.
+//!
+//! The order matters on the way in: first the M and its g0, then `g`, then the live guard, then sysmon may write to it.
+//! On the way out it is reversed, and the guard is left at 0: glibc reuses thread control blocks.
+
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use morestack_asm::{STACK_GUARD, STACK_SMALL, Stack, set_stackguard, setg, stackguard_slot};
+
+use crate::m::M;
+use crate::sched::Sched;
+use crate::{fault, schedule};
+
+/// Bytes of g0's stack, which is the OS thread's. The scheduler itself needs a few KB; destructors of closures that were
+/// dropped before they ran, and panic messages, are what the rest is for.
+pub(crate) const G0_STACK: usize = 512 << 10;
+
+/// Runs green threads on the calling OS thread until the runtime stops.
+pub(crate) fn run(sched: &Sched, m: &M) {
+    let p = &sched.ps[m.index];
+    if sched.config.pin_workers {
+        pin(m.index);
+    }
+    precise_timers();
+    let signal_stack = fault::SignalStack::install();
+    m.init(sched, p);
+    // SAFETY: this is the M's own thread, and nothing runs on it yet.
+    unsafe {
+        let (head, g0) = (m.head.get(), m.g0.get());
+        (*head).g0 = g0;
+        (*head).gsignal = signal_stack.as_ref().map_or(Stack::NONE, fault::SignalStack::bounds);
+        (*g0).m = head;
+        (*g0).stack = thread_stack();
+        (*g0).stackguard0 = (*g0).stack.lo + STACK_GUARD;
+        (*g0).stackguard1 = (*g0).stack.lo + STACK_SMALL;
+        setg(g0);
+        set_stackguard((*g0).stackguard0);
+    }
+    m.set_slot(stackguard_slot());
+
+    schedule::run(m);
+
+    schedule::abandon_all(m);
+    // SAFETY: on the thread of `m`, which holds its P; nothing runs any more.
+    unsafe { p.cache() }.clear();
+    m.set_slot(ptr::null());
+    // SAFETY: this thread ceases to run green threads.
+    unsafe {
+        setg(ptr::null_mut());
+        set_stackguard(0);
+    }
+    drop(signal_stack);
+}
+
+/// The bounds of the calling OS thread's stack; where they cannot be had, no lower bound.
+fn thread_stack() -> Stack {
+    let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let (mut lo, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: plain calls with out-parameters; `attr` is initialised by the first and destroyed.
+    unsafe {
+        if libc::pthread_getattr_np(libc::pthread_self(), attr.as_mut_ptr()) == 0 {
+            libc::pthread_attr_getstack(attr.as_ptr(), &mut lo, &mut size);
+            libc::pthread_attr_destroy(attr.as_mut_ptr());
+        }
+    }
+    Stack { lo: lo as usize, hi: lo as usize + size }
+}
+
+/// Asks for wake-ups that are not delayed: the default slack of 50 us is half a short slice.
+pub(crate) fn precise_timers() {
+    // SAFETY: affects the calling thread only. A failure leaves the default.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+}
+
+/// Binds the calling thread to the CPU whose turn it is. Where the CPUs cannot be had it stays unbound.
+fn pin(index: usize) {
+    if let Some(cores) = core_affinity::get_core_ids().filter(|c| !c.is_empty()) {
+        core_affinity::set_for_current(cores[index % cores.len()]);
+    }
+}
