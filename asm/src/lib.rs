@@ -6,7 +6,7 @@
 //! | [`tls`](crate::getg) | the two words of each OS thread: `g` and the live `stackguard0` |
 //! | [`switch`](crate::gogo) | `gogo`, `mcall`, `systemstack`, the first frame |
 //! | [`prologue`](crate::prologue!) | the check, its four frame classes, its constants |
-//! | [`morestack`](crate::morestack_slow) | what a failed check calls |
+//! | [`morestack`](crate::morestack()) | what a failed check calls |
 //!
 //! This crate knows nothing of scheduling and allocates nothing. It needs Linux on x86-64 with glibc: the check reads
 //! the slot of glibc's thread control block that is kept for split stacks.
@@ -21,7 +21,7 @@ mod switch;
 mod tls;
 
 pub use layout::{GHead, Gobuf, MHead, McallFn, Morebuf, Stack};
-pub use morestack::{Raise, morestack_slow};
+pub use morestack::{Raise, morestack};
 pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK_SMALL};
 pub use switch::{Mcall, gogo, mcall, systemstack};
 pub use tls::{getg, on_system_stack, set_stackguard, setg, stackguard, stackguard_slot};

@@ -1,17 +1,14 @@
 //! `morestack` (S11): what a failed prologue check calls.
 //!
 //! ```text
-//!   user function ── check fails ──► morestack_slow (cold, ordinary code)
-//!                                        │ call
-//!                                        ▼
-//!                                    morestack: saves every callee-saved register on the stack, the context in
+//!   user function ── check fails ──► morestack: saves every callee-saved register on the stack, the context in
 //!                                        │      g.sched, who called in m.morebuf
 //!                                        │ switch to g0
 //!                                        ▼
 //!                                    newstack(g, frame), called by the scheduler loop: grow, preempt or neither
 //!                                        │ gogo(g), now or later, here or on another thread
 //!                                        ▼
-//!   user function ◄── return ────── morestack returns sched.ret
+//!   user function ◄── return ────── morestack; or, where sched.ret is not 0, a jump to that function, which unwinds
 //! ```
 //!
 //! `morestack` never returns by itself: whoever resumes `g.sched` makes it return.
@@ -19,7 +16,7 @@
 //! # What copystack sees
 //!
 //! A caller may hold the address of a local in any register. Caller-saved ones (vector registers among them) are
-//! spilled by the compiler around the call of `morestack_slow`; `rbp rbx r12-r15` are pushed here, in the part of the
+//! spilled by the compiler around the call; `rbp rbx r12-r15` are pushed here, in the part of the
 //! stack that is copied and relocated, and are popped from the new stack. `rbp` and `rbx` of this frame itself are in the
 //! `Gobuf`, which copystack relocates too.
 //!
@@ -37,8 +34,8 @@
 //!
 //! # Unwinding
 //!
-//! The frame is described by CFI at each instruction, so that a backtrace taken by `newstack`'s messages in gdb, or a
-//! panic raised in `morestack_slow` after the resume, passes through.
+//! The frame is described by CFI at each instruction. A function in `sched.ret` is jumped to when the frame is gone: its
+//! caller is the function whose check failed.
 
 use core::arch::naked_asm;
 
@@ -46,27 +43,16 @@ use crate::layout::*;
 use crate::prologue::{STACK_GUARD, STACK_SMALL};
 use crate::{getg, set_stackguard};
 
+/// What `newstack` may leave in `sched.ret`: a function that unwinds out of the function whose check failed.
+pub type Raise = fn() -> !;
+
 /// The slow path of a prologue check for a function whose frame is `frame` bytes (0: it exists already, or is small).
 ///
 /// Returns when there is room and the thread was not, or is no longer, preempted. Unwinds where `newstack` found that
 /// the stack may not grow any further.
 #[cold]
-#[inline(never)]
-pub fn morestack_slow(frame: usize) {
-    // SAFETY: this is an ordinary call at a place where the surrounding function can be suspended.
-    let raise = unsafe { morestack(frame) };
-    if raise != 0 {
-        // SAFETY: a non-zero `sched.ret` is such a function's address: `newstack`'s side of the contract.
-        let raise = unsafe { core::mem::transmute::<usize, Raise>(raise) };
-        raise();
-    }
-}
-
-/// What `newstack` may leave in `sched.ret`: a function that unwinds out of the function whose check failed.
-pub type Raise = fn() -> !;
-
 #[unsafe(naked)]
-unsafe extern "C" fn morestack(frame: usize) -> usize {
+pub extern "C-unwind" fn morestack(frame: usize) {
     naked_asm!(
         ".cfi_startproc",
         "push rbp",
@@ -133,7 +119,11 @@ unsafe extern "C" fn morestack(frame: usize) -> usize {
         "pop rbx",
         "pop rbp",
         ".cfi_def_cfa rsp, 8",
+        "test rax, rax",
+        "jne 4f",
         "ret",
+        "4:",
+        "jmp rax",
         ".cfi_endproc",
         M = const G_M, G0 = const M_G0, LO = const G_LO, HI = const G_HI,
         SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX, GUARD0 = const G_GUARD0,

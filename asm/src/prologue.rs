@@ -66,27 +66,28 @@ macro_rules! prologue {
             ::core::arch::asm!(
                 "cmp rsp, qword ptr fs:[0x70]",
                 "jbe {slow}",
-                slow = label { $crate::morestack_slow(0) },
+                slow = label { $crate::morestack(0) },
                 options(nostack),
             )
         }
     };
     (frame = $frame:expr) => {{
-        const FRAME: usize = $frame;
-        const { assert!(FRAME <= $crate::STACK_FRAME_MAX, "prologue frame: at most STACK_FRAME_MAX bytes") };
-        if const { FRAME == 0 } {
+        // A long name: `$frame` may name a constant of the caller's, and items are not hygienic.
+        const __MORESTACK_FRAME: usize = $frame;
+        const { assert!(__MORESTACK_FRAME <= $crate::STACK_FRAME_MAX, "prologue frame: at most STACK_FRAME_MAX bytes") };
+        if const { __MORESTACK_FRAME == 0 } {
             // A leaf: it lives in the room below the guard.
-        } else if const { FRAME <= $crate::STACK_SMALL } {
+        } else if const { __MORESTACK_FRAME <= $crate::STACK_SMALL } {
             $crate::prologue!()
-        } else if const { FRAME <= $crate::STACK_BIG } {
+        } else if const { __MORESTACK_FRAME <= $crate::STACK_BIG } {
             // SAFETY: as above.
             unsafe {
                 ::core::arch::asm!(
                     "lea r11, [rsp - {below}]",
                     "cmp r11, qword ptr fs:[0x70]",
                     "jbe {slow}",
-                    below = const FRAME.saturating_sub($crate::STACK_SMALL),
-                    slow = label { $crate::morestack_slow(FRAME) },
+                    below = const __MORESTACK_FRAME.saturating_sub($crate::STACK_SMALL),
+                    slow = label { $crate::morestack(__MORESTACK_FRAME) },
                     out("r11") _,
                     options(nostack),
                 )
@@ -104,8 +105,8 @@ macro_rules! prologue {
                     "jbe {slow}",
                     preempt = const $crate::STACK_PREEMPT as isize,
                     guard = const $crate::STACK_GUARD,
-                    room = const FRAME + $crate::STACK_GUARD - $crate::STACK_SMALL,
-                    slow = label { $crate::morestack_slow(FRAME) },
+                    room = const __MORESTACK_FRAME + $crate::STACK_GUARD - $crate::STACK_SMALL,
+                    slow = label { $crate::morestack(__MORESTACK_FRAME) },
                     out("r10") _,
                     out("r11") _,
                     options(nostack),

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use morestack_asm::{
     GHead, Gobuf, MHead, Mcall, Morebuf, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Stack, getg, gogo, mcall,
-    morestack_slow, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, systemstack,
+    morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, systemstack,
 };
 
 /// A scheduler thread with one green thread, which runs `body`.
@@ -227,7 +227,7 @@ fn a_check_on_a_foreign_thread_never_fails() {
     prologue!();
     prologue!(frame = 1 << 30);
     // Nor does the slow path do anything there.
-    morestack_slow(0);
+    morestack(0);
 }
 
 #[test]

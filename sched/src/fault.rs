@@ -96,11 +96,12 @@ fn explain_old_stack(line: &mut Line, g: Option<&G>, addr: usize, pc: usize, old
             Pc(old.pc)
         );
     }
-    let _ = writeln!(
-        line,
+    let _ = line.write_str(if old.new == Stack::NONE {
+        "  rule broken: nothing may point into the stack of a green thread that has ended\n"
+    } else {
         "  rule broken: no pointer into the stack of a `go` green thread may exist outside of it across a safepoint\n\
-         \x20 (a heap object, a static, a thread-local or another thread kept the address of a local: docs/soundness.md)"
-    );
+         \x20 (a heap object, a static, a thread-local or another thread kept the address of a local: docs/soundness.md)\n"
+    });
 }
 
 fn explain_overflow(line: &mut Line, g: &G) {

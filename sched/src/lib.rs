@@ -30,7 +30,7 @@
 //! |---|---|
 //! | `g`, `m`, `p`, `sched` | the green thread, the OS thread, the right to run, and what all share: who may touch what |
 //! | `schedule` | the scheduler loop: where the next green thread comes from |
-//! | `ready`, `idle` | where a runnable one goes, and who is woken for it |
+//! | `ready`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
 //! | `park`, `timers`, `join` | waiting |
 //! | `newstack`, `stack` | a prologue check failed: grow, preempt |
 //! | `sysmon` | time slices |
@@ -56,6 +56,7 @@ mod stack;
 mod stress;
 mod sysmon;
 mod thread;
+mod tied;
 mod timers;
 mod worker;
 

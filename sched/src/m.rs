@@ -18,7 +18,6 @@
 //! continue on another M. Code that switches must not keep it across.
 
 use std::cell::{Cell, UnsafeCell};
-use std::collections::VecDeque;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -32,6 +31,7 @@ use crate::metrics::StackLot;
 use crate::newstack::newstack;
 use crate::p::P;
 use crate::sched::Sched;
+use crate::tied::Tied;
 
 #[repr(C)]
 pub(crate) struct M {
@@ -46,10 +46,8 @@ pub(crate) struct M {
     resume: Cell<Option<GRef>>,
     pub(crate) curg: Cell<Option<GRef>>,
     pub(crate) tied_next: Cell<Option<GRef>>,
-    tied: UnsafeCell<VecDeque<GRef>>,
+    tied: UnsafeCell<Tied>,
     pub(crate) tick: Cell<u32>,
-    /// Whether the last green thread came from the tied queue: the two queues take turns.
-    pub(crate) last_tied: Cell<bool>,
     /// The last green thread ran to the end of its slice.
     pub(crate) slice_over: Cell<bool>,
     pub(crate) spinning: Cell<bool>,
@@ -85,9 +83,8 @@ impl M {
             resume: Cell::new(None),
             curg: Cell::new(None),
             tied_next: Cell::new(None),
-            tied: UnsafeCell::new(VecDeque::new()),
+            tied: UnsafeCell::new(Tied::default()),
             tick: Cell::new(0),
-            last_tied: Cell::new(false),
             slice_over: Cell::new(false),
             spinning: Cell::new(false),
             rng: Cell::new(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(index as u64 + 1)),
@@ -135,7 +132,7 @@ impl M {
     /// On its own thread, and no other reference to the queue is in use.
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "exclusive by the contract")]
-    pub(crate) unsafe fn tied(&self) -> &mut VecDeque<GRef> {
+    pub(crate) unsafe fn tied(&self) -> &mut Tied {
         // SAFETY: by the contract.
         unsafe { &mut *self.tied.get() }
     }
@@ -220,9 +217,9 @@ impl Inbox {
         !self.full.load(Acquire)
     }
 
-    pub(crate) fn drain_into(&self, tied: &mut VecDeque<GRef>) {
+    pub(crate) fn drain(&self, take: impl FnMut(GRef)) {
         let mut queue = self.queue.lock();
-        tied.extend(queue.drain(..));
+        queue.drain(..).for_each(take);
         self.full.store(false, Relaxed);
     }
 }

@@ -39,7 +39,7 @@ macro_rules! metrics {
             pub workers: u64,
             /// Green threads spawned.
             pub spawned: u64,
-            /// Most stacks that were in use at a time, to within 16 per worker.
+            /// Most stacks that were in use at a time, give or take 16 per worker.
             pub peak_stacks: u64,
             $($(#[$doc])* pub $name: u64,)*
         }
@@ -71,7 +71,7 @@ metrics! {
     preemptions,
     /// Requests for preemption that could not be answered at once: while unwinding or in `without_preemption`.
     preemptions_deferred,
-    /// Green threads taken from another worker's queue.
+    /// Times a worker took from another's queue: one green thread or half of them.
     steals,
     /// Times a green thread gave its OS thread back to wait: parks and sleeps.
     parks,
@@ -103,13 +103,20 @@ const LOT: i64 = 16;
 
 impl StackGauge {
     /// One stack more (`+1`) or less (`-1`) at the P whose lot this is.
+    ///
+    /// The shared line is written once per lot and for each new peak: rarely once a program has warmed up.
     #[inline]
     pub(crate) fn add(&self, lot: &StackLot, by: i64) {
-        lot.0.set(lot.0.get() + by);
-        if lot.0.get().abs() >= LOT {
-            let live = self.live.fetch_add(lot.0.get(), Relaxed) + lot.0.get();
-            lot.0.set(0);
-            self.peak.fetch_max(live.max(0) as u64, Relaxed);
+        let mut mine = lot.0.get() + by;
+        let mut live = self.live.load(Relaxed);
+        if mine.abs() >= LOT {
+            live = self.live.fetch_add(mine, Relaxed) + mine;
+            mine = 0;
+        }
+        lot.0.set(mine);
+        let estimate = (live + mine).max(0) as u64;
+        if estimate > self.peak.load(Relaxed) {
+            self.peak.fetch_max(estimate, Relaxed);
         }
     }
 

@@ -27,7 +27,7 @@ use morestack_asm::{GHead, Raise, STACK_GUARD, STACK_PREEMPT, set_stackguard, sy
 
 use crate::g::{G, GRef, StackKind};
 use crate::m::{self, M};
-use crate::{park, stack, stress, timers};
+use crate::{p, park, stack, stress, timers};
 
 /// See the module header. Called by the scheduler loop with the frame size that the check named.
 pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
@@ -86,7 +86,7 @@ fn preempt(m: &M, g: GRef) {
         return go_on(m, g, 0);
     }
     if !stress::preempts() && !anybody_waits(m) {
-        p.next_slice(timers::now());
+        p.next_slice(p::stamp());
         return go_on(m, g, 0);
     }
     p.stats.preemptions.add(1);

@@ -41,7 +41,7 @@ pub(crate) struct P {
     pub(crate) timers: Timers,
     pub(crate) schedtick: AtomicU32,
     pub(crate) preempt_tick: AtomicU32,
-    /// When the current slice began, if the holder knew the time then; else 0.
+    /// The time stamp when the current slice began, if the holder took one; else 0.
     pub(crate) slice_start: AtomicU64,
     /// Its M sleeps for want of work: there is no slice to watch.
     pub(crate) idle: AtomicBool,
@@ -132,11 +132,19 @@ impl P {
         self.preempt_tick.load(Relaxed) == self.schedtick.load(Relaxed)
     }
 
-    /// Begins a new slice. `start` is the time, or 0 where it is not known.
+    /// Begins a new slice. `start` is the time stamp, or 0 where none was taken.
     #[inline(always)]
     pub(crate) fn next_slice(&self, start: u64) {
         self.slice_start.store(start, Relaxed);
         // Only the holder writes; 0 is never a slice, so that a fresh `preempt_tick` matches none.
         self.schedtick.store(self.schedtick.load(Relaxed).wrapping_add(1).max(1), Relaxed);
     }
+}
+
+/// The processor's time stamp counter: cheaper than a clock. Only sysmon makes time of it, and it tolerates counters that
+/// differ between processors.
+#[inline(always)]
+pub(crate) fn stamp() -> u64 {
+    // SAFETY: every x86-64 has the instruction.
+    unsafe { core::arch::x86_64::_rdtsc() }
 }

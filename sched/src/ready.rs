@@ -7,6 +7,8 @@
 //!
 //! A worker that makes a tied green thread of another M ready uses that M's inbox.
 //!
+//! What goes to a tail goes behind what waits in the injector: see `pull_injected`.
+//!
 //! # A runtime must not go away under the caller
 //!
 //! Once `g` is queued it may run, finish, and be the last thing that kept its runtime. The workers of that runtime are
@@ -14,7 +16,7 @@
 //! the runtime, and is waited for too.
 
 use crate::g::GRef;
-use crate::m;
+use crate::m::{self, M};
 use crate::sched::Sched;
 
 /// How soon.
@@ -28,41 +30,78 @@ pub(crate) enum Next {
 
 /// Queues `g`, whose status is Runnable, and sees to it that somebody runs it. The caller owns it and gives it away.
 pub(crate) fn ready(sched: &Sched, g: GRef, next: Next) {
-    let me = m::current().filter(|m| std::ptr::eq(m.sched(), sched));
-    let _visit = me.is_none().then(|| sched.visit());
-    if let Some(home) = g.home.get().filter(|_| g.tied) {
-        // SAFETY: Ms live as long as their runtime.
-        let home = unsafe { home.as_ref() };
-        match me.filter(|m| std::ptr::eq(*m, home)) {
-            Some(m) => {
-                let tail = match next {
-                    Next::Soon => m.tied_next.replace(Some(g)),
-                    Next::Tail => Some(g),
-                };
-                if let Some(g) = tail {
-                    // SAFETY: on the thread of `m`; no other reference to the queue is in use.
-                    unsafe { m.tied() }.push_back(g);
+    match m::current().filter(|m| std::ptr::eq(m.sched(), sched)) {
+        Some(m) => ready_here(m, g, next),
+        None => {
+            let _visit = sched.visit();
+            match home(&g) {
+                Some(home) => send(sched, home, g),
+                None => {
+                    sched.injector.push(g);
+                    sched.idle.wakep(sched);
                 }
             }
-            None => {
-                home.inbox.push(g);
-                sched.idle.wake_tied(home);
-            }
         }
-        return;
     }
-    match me {
-        Some(m) => {
-            let tail = match next {
-                Next::Soon => m.p().swap_runnext(Some(g)),
-                Next::Tail => Some(g),
-            };
-            if let Some(g) = tail {
-                // SAFETY: the calling thread's M holds this P.
-                unsafe { m.p().deque() }.push(g);
+}
+
+/// The M that must run `g`, if there is such a one already.
+fn home(g: &GRef) -> Option<&M> {
+    // SAFETY: Ms live as long as their runtime, and that as long as `g` is not Dead.
+    g.home.get().filter(|_| g.tied).map(|home| unsafe { home.as_ref() })
+}
+
+/// To the inbox of its M.
+fn send(sched: &Sched, home: &M, g: GRef) {
+    home.inbox.push(g);
+    sched.idle.wake_tied(home);
+}
+
+/// On a worker of the green thread's runtime.
+fn ready_here(m: &M, g: GRef, next: Next) {
+    match home(&g) {
+        Some(home) if std::ptr::eq(home, m) => match next {
+            Next::Soon => {
+                if let Some(displaced) = m.tied_next.replace(Some(g)) {
+                    tied_tail(m, displaced);
+                }
             }
+            Next::Tail => tied_tail(m, g),
+        },
+        Some(home) => send(m.sched(), home, g),
+        None => {
+            match next {
+                Next::Soon => {
+                    if let Some(displaced) = m.p().swap_runnext(Some(g)) {
+                        // SAFETY: the calling thread's M holds this P.
+                        unsafe { m.p().deque() }.push(displaced);
+                    }
+                }
+                Next::Tail => {
+                    pull_injected(m);
+                    // SAFETY: as above.
+                    unsafe { m.p().deque() }.push(g);
+                }
+            }
+            m.sched().idle.wakep(m.sched());
         }
-        None => sched.injector.push(g),
     }
-    sched.idle.wakep(sched);
+}
+
+/// To the tail of the tied queue of `m`, the calling thread's.
+pub(crate) fn tied_tail(m: &M, g: GRef) {
+    pull_injected(m);
+    // SAFETY: on the thread of `m`, which holds its P; no other reference to the queue is in use.
+    unsafe { m.tied().push_back(g, m.p().deque().len()) };
+}
+
+/// What came from outside came before what goes to a tail now: it is let in first. Otherwise a deque that is never empty,
+/// because those in it are preempted and come back, would shut the injector out.
+fn pull_injected(m: &M) {
+    let injector = &m.sched().injector;
+    if !injector.is_empty() {
+        // A failure means that others took from it at the same time: it is being emptied.
+        // SAFETY: on the thread of `m`, which holds its P.
+        let _ = injector.steal_batch(unsafe { m.p().deque() });
+    }
 }

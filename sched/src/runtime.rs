@@ -122,6 +122,7 @@ impl Runtime {
         let name = format!("{}-sysmon", sched.config.thread_name);
         let started = std::thread::Builder::new().name(name).spawn(move || {
             worker::precise_timers();
+            worker::short_slices();
             sysmon::run(&sched);
         });
         match started {

@@ -12,8 +12,9 @@
 //! 2. `tied_next`, then `runnext`: what was just made ready, in the rest of the slice. When the slice is over, and on every
 //!    61st tick, both go to the tails first, so that two green threads that wake each other cannot keep the rest waiting
 //!    even where slices are off. A timer that is due comes into these slots.
-//! 3. The tied queue and the P's deque in turns. The preempted of a worker stand in the one, what has not started yet in
-//!    the other; a new request therefore waits for one slice of the preempted at a time, however many they are.
+//! 3. The tied queue and the P's deque, as if they were one queue: first come, first served ([`crate::tied`]). The
+//!    preempted of a worker stand in the one, what has not started yet in the other; a new request therefore waits for
+//!    one slice of each that was preempted before it came, and the preempted wait for what had come before them.
 //! 4. The injector, which feeds the deque; before all others on every 61st tick, so that local work cannot starve it.
 //! 5. The other workers' deques, half of one at a time, beginning with a random one; their `runnext` last, and only after
 //!    a pause: its owner is about to take it.
@@ -29,7 +30,7 @@ use morestack_asm::{GHead, Gobuf, gogo, mcall};
 use crate::g::{G, GRef, Payload, Status};
 use crate::m::M;
 use crate::ready::{Next, ready};
-use crate::{join, stack, timers};
+use crate::{join, p, stack, timers};
 
 /// See "Order", 2 and 4.
 const INJECTOR_TICK: u32 = 61;
@@ -73,7 +74,7 @@ fn schedule(m: &M) -> Option<GRef> {
         let injector_first = tick.is_multiple_of(INJECTOR_TICK);
         if over || injector_first {
             kick_nexts(m);
-            p.next_slice(if over { timers::now() } else { 0 });
+            p.next_slice(if over { p::stamp() } else { 0 });
         }
         // After the kick: what was due stays first.
         run_timers(m);
@@ -82,10 +83,10 @@ fn schedule(m: &M) -> Option<GRef> {
             return Some(g);
         }
         let first = if injector_first { from_injector(m) } else { None };
-        if let Some(g) = first.or_else(|| local(m)).or_else(|| from_injector(m)).or_else(|| search(m)) {
+        if let Some(g) = first.or_else(|| local(m)).or_else(|| search(m)) {
             sched.idle.stop_spinning(sched, m);
             if !over {
-                p.next_slice(0);
+                p.next_slice(if g.status() == Status::Idle { p::stamp() } else { 0 });
             }
             return Some(g);
         }
@@ -115,26 +116,23 @@ fn kick_nexts(m: &M) {
     }
 }
 
-/// This worker's queues, in turns.
+/// This worker's queues, in the order of arrival.
 fn local(m: &M) -> Option<GRef> {
     // SAFETY: on the thread of `m`, which holds its P; no other reference to the queue is in use.
     let (tied, deque) = unsafe { (m.tied(), m.p().deque()) };
     if !m.inbox.is_empty() {
-        m.inbox.drain_into(tied);
+        m.inbox.drain(|g| tied.push_back(g, deque.len()));
     }
-    let (g, was_tied) = if m.last_tied.get() {
-        match deque.pop().or_else(|| from_injector(m)) {
-            Some(g) => (g, false),
-            None => (tied.pop_front()?, true),
+    if let Some(g) = tied.pop_due() {
+        return Some(g);
+    }
+    match deque.pop().or_else(|| from_injector(m)) {
+        Some(g) => {
+            tied.count_shared();
+            Some(g)
         }
-    } else {
-        match tied.pop_front() {
-            Some(g) => (g, true),
-            None => (deque.pop()?, false),
-        }
-    };
-    m.last_tied.set(was_tied);
-    Some(g)
+        None => tied.pop_front(),
+    }
 }
 
 /// From the injector, with a batch for the deque.
@@ -200,7 +198,7 @@ fn sleep(m: &M) {
     } else {
         sched.idle.cancel(m);
     }
-    p.next_slice(timers::now());
+    p.next_slice(p::stamp());
     p.idle.store(false, Relaxed);
     sched.sysmon.worker_woke();
 }
@@ -257,8 +255,9 @@ unsafe fn goexit_m(head: *mut GHead, _: usize) {
 
 /// The end of a green thread that has neither stack nor closure any more.
 fn bury(m: &M, g: GRef, failure: Option<Payload>) {
-    join::finish(&g, failure);
+    // Counted first: whoever returns from `join` finds it counted.
     m.p().stats.completed.add(1);
+    join::finish(&g, failure);
     m.sched().drain.check(m.sched());
     drop(g.into_arc());
 }
@@ -278,9 +277,9 @@ pub(crate) fn abandon_all(m: &M) {
     let p = m.p();
     // SAFETY: on the thread of `m`, which holds its P; no other reference is in use.
     let (tied, deque) = unsafe { (m.tied(), p.deque()) };
-    m.inbox.drain_into(tied);
+    m.inbox.drain(|g| tied.push_back(g, 0));
     let nexts = [m.tied_next.take(), p.swap_runnext(None), m.take_resume()];
-    let started = nexts.into_iter().flatten().chain(tied.drain(..)).chain(p.timers.take_all());
+    let started = nexts.into_iter().flatten().chain(std::iter::from_fn(|| tied.pop_front())).chain(p.timers.take_all());
     let queued = std::iter::from_fn(|| deque.pop().or_else(|| from_injector(m)));
     for g in started.chain(queued).collect::<Vec<_>>() {
         if g.status() == Status::Idle {

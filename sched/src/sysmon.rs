@@ -1,14 +1,20 @@
 //! `sysmon` (S23): a thread without a P that watches the workers.
 //!
 //! It asks for preemption of slices that have lasted long enough, and of busy workers whose timers are due. It sleeps
-//! exactly until the next such moment, and when all workers are idle, until one is not: an idle runtime uses no CPU.
+//! until the next such moment, and when all workers are idle, until one is not: an idle runtime uses no CPU.
 //!
 //! # When a slice began
 //!
-//! A worker that knows the time when it begins a slice (after a preemption, after a sleep) publishes it; reading a clock
-//! on every switch would cost more than the switch. For the other slices sysmon counts from its first look at them. So
-//! a green thread among never-yielding ones is preempted after one slice, and one that starts in the midst of short ones
-//! after one to two.
+//! A worker publishes the time stamp counter when it begins a slice after a preemption or a sleep, or with a green thread
+//! that has just been taken from a shared queue: then a computation is cut off after one slice, whenever it began. Where
+//! green threads only pass the turn on, reading even that counter would cost as much as the switch; those slices count
+//! from sysmon's first look at them, and last for one to two.
+//!
+//! # Waking in time
+//!
+//! A thread that sleeps until a deadline runs tens of microseconds after it, a good part of a short slice. sysmon keeps
+//! an average of how late it is and sets its alarm that much earlier. If it is early for once, an eighth of a slice counts
+//! as over, and the rest is waited out awake.
 //!
 //! # The end
 //!
@@ -29,13 +35,17 @@ use std::time::{Duration, Instant};
 
 use crate::m::Parker;
 use crate::sched::Sched;
-use crate::timers;
+use crate::{p, timers};
 
 /// Looks in a row at an idle runtime before sysmon sleeps. Plucked from thin air: 10 slices are 1 ms at 100 us.
 const LINGER: u32 = 10;
 
 /// Time between two looks where no slice and no timer sets one.
 const PERIOD: Duration = Duration::from_millis(10);
+
+/// The most by which the alarm is set earlier: twice what is usual on virtual machines. It bounds the time that sysmon
+/// waits awake, too.
+const MAX_LEAD: u64 = 60_000;
 
 /// Time until a request that was not answered is repeated, at most: it may have been overwritten by a switch.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -72,6 +82,58 @@ struct Look {
     since: u64,
 }
 
+/// Time stamps in nanoseconds, by comparing the two clocks over the time that sysmon runs.
+struct Stamps {
+    /// Both clocks at the start.
+    start: (u64, u64),
+    /// Both clocks at the present look.
+    now: (u64, u64),
+}
+
+impl Stamps {
+    fn new() -> Stamps {
+        let now = (p::stamp(), timers::now());
+        Stamps { start: now, now }
+    }
+
+    /// Begins a look: the present time.
+    fn look(&mut self) -> u64 {
+        self.now = (p::stamp(), timers::now());
+        self.now.1
+    }
+
+    /// When `stamp` was taken; the present for 0 and for what is not plausible.
+    fn time(&self, stamp: u64) -> u64 {
+        let ticks = self.now.0.wrapping_sub(self.start.0).max(1) as f64;
+        let ns_per_tick = (self.now.1 - self.start.1) as f64 / ticks;
+        let ago = if stamp == 0 { 0 } else { self.now.0.saturating_sub(stamp) };
+        self.now.1.saturating_sub((ago as f64 * ns_per_tick) as u64)
+    }
+}
+
+/// Sleeps until a deadline, as exactly as can be.
+struct Sleeper {
+    lead: u64,
+}
+
+impl Sleeper {
+    /// `deadline` is early by `early` already.
+    fn sleep_until(&mut self, sched: &Sched, deadline: u64, early: u64) {
+        let alarm = (deadline + early).saturating_sub(self.lead);
+        if alarm > timers::now() {
+            if sched.sysmon.parker.park_until(timers::instant(alarm)) {
+                return;
+            }
+            let late = timers::now().saturating_sub(alarm).min(MAX_LEAD);
+            // An eighth of the way: one outlier does not count for much.
+            self.lead = (self.lead * 7 + late) / 8;
+        }
+        while timers::now() < deadline && !sched.stop_requested() {
+            std::hint::spin_loop();
+        }
+    }
+}
+
 /// The thread's function: returns when the runtime stops.
 pub(crate) fn run(sched: &Sched) {
     let slice = sched.config.time_slice.map(|s| s.as_nanos() as u64);
@@ -79,10 +141,13 @@ pub(crate) fn run(sched: &Sched) {
     let mut looks = vec![Look::default(); sched.ps.len()];
     let mut idle_looks = 0;
     let mut swept = Instant::now();
+    let mut stamps = Stamps::new();
+    let mut sleeper = Sleeper { lead: 0 };
+    let early = slice.unwrap_or(0) / 8;
     while !sched.is_stopped() {
         let stop = sched.stop_requested();
-        let now = timers::now();
-        let mut next = now + period;
+        let now = stamps.look();
+        let mut next = now + period - early;
         let mut busy = false;
         for ((p, m), look) in sched.ps.iter().zip(&sched.ms).zip(&mut looks) {
             if p.idle.load(Relaxed) {
@@ -91,12 +156,11 @@ pub(crate) fn run(sched: &Sched) {
             busy = true;
             let tick = p.schedtick.load(Relaxed);
             if tick != look.tick {
-                let start = p.slice_start.load(Relaxed);
-                *look = Look { tick, since: if start == 0 { now } else { start.min(now) } };
+                *look = Look { tick, since: stamps.time(p.slice_start.load(Relaxed)) };
             }
             let timer = p.timers.next();
             let due = match slice {
-                Some(slice) => (look.since + slice).min(timer),
+                Some(slice) => (look.since + slice - early).min(timer),
                 None => u64::MAX,
             };
             if now >= due || stop {
@@ -117,7 +181,7 @@ pub(crate) fn run(sched: &Sched) {
             sleep_until_busy(sched);
             idle_looks = 0;
         } else {
-            sched.sysmon.parker.park_until(timers::instant(next));
+            sleeper.sleep_until(sched, next, early);
         }
     }
 }

@@ -236,7 +236,7 @@ fn dropping_a_runtime_ends_waiting_joiners() {
         }
     });
     let unstarted: Vec<_> = (0..100).map(|_| rt.spawn(|| std::thread::sleep(Duration::from_micros(100)))).collect();
-    let outside = std::thread::spawn(move || never.join().map(|()| ()));
+    let outside = std::thread::spawn(move || never.join());
     std::thread::sleep(Duration::from_millis(5));
     drop(rt);
     let stopped = |r: Result<(), Box<dyn std::any::Any + Send>>| r.unwrap_err().is::<RuntimeStopped>();

@@ -17,8 +17,9 @@
 //!
 //! # When there is nothing left
 //!
-//! An empty arena is not yet an error. What the pools, the large lists and the quarantine keep for later is given back
-//! and the arena asked again. Only then the caller hears [`StackError`].
+//! An empty arena is not yet an error, nor is a stack that cannot have its guard. What the pools, the large lists and the
+//! quarantine keep for later is given back, addresses and guards, and the arena asked again. Only then the caller hears
+//! [`StackError`].
 
 use crate::arena::os;
 use crate::sys::{self, Access, PAGE};
@@ -32,7 +33,8 @@ use crate::{debug, efence, large, pool, stats};
 ///
 /// # Errors
 ///
-/// The address space for stacks is used up, or the kernel refuses memory. Nothing has changed then.
+/// The address space for stacks is used up, the kernel refuses memory, or the page below the stack cannot be made to
+/// fault ([`StackError::NoGuard`]). Nothing has changed then.
 ///
 /// # Panics
 ///

@@ -11,7 +11,8 @@
 //!                                        ▲ explain: signal handlers, any thread, no lock
 //! ```
 //!
-//! The oldest leaves when the ring is full, when the kernel can seal no more, and when there is no other stack to give.
+//! The oldest leaves when the ring is full, when the kernel can seal no more, and when there is no other stack or
+//! guard to give.
 //!
 //! # Why `explain` is safe in a signal handler
 //!

@@ -17,6 +17,19 @@ pub enum StackError {
         /// Bytes of them that are handed out, in whole spans.
         in_use: usize,
     },
+    /// The page below the stack cannot be made to fault, and without that an overflow would write into another stack.
+    ///
+    /// Kernels with `MADV_GUARD_INSTALL` (Linux 6.13) make it so at no cost, unless memory is locked (`mlockall`).
+    /// Elsewhere each guard takes two of the mappings that a process may have, and stacks leave half of those to the
+    /// program.
+    NoGuard {
+        /// Mappings that are taken by guards, and by stacks that efence keeps inaccessible.
+        taken: usize,
+        /// `vm.max_map_count`, as it was when the first stack was made. Half of it is what stacks may use.
+        max_map_count: usize,
+        /// The kernel's error; `None` where that half is used up and it was not asked.
+        source: Option<io::Error>,
+    },
     /// The kernel refused.
     Os {
         /// The system call.
@@ -38,6 +51,18 @@ impl fmt::Display for StackError {
                 Bytes(*in_use),
                 Bytes(*reserved)
             ),
+            StackError::NoGuard { taken, max_map_count, source } => {
+                write!(f, "no guard page for a stack: ")?;
+                if let Some(source) = source {
+                    write!(f, "mprotect failed: {source}: ")?;
+                }
+                write!(
+                    f,
+                    "{taken} of the {} mappings that stacks may use are taken (half of vm.max_map_count={max_map_count}, \
+                     two for each guard): raise vm.max_map_count or use a kernel with MADV_GUARD_INSTALL (6.13)",
+                    max_map_count / 2
+                )
+            }
             StackError::Os { call, size, source } => {
                 write!(f, "no memory for a stack: {call} of {} failed: {source}", Bytes(*size))
             }
@@ -49,6 +74,7 @@ impl Error for StackError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             StackError::OutOfAddressSpace { .. } => None,
+            StackError::NoGuard { source, .. } => source.as_ref().map(|source| source as _),
             StackError::Os { source, .. } => Some(source),
         }
     }
@@ -84,6 +110,20 @@ mod tests {
             full.to_string(),
             "no room for a stack of 1 MiB: 12 MiB of the 1 GiB reserved for stacks are in use"
         );
+        let spent = StackError::NoGuard { taken: 32764, max_map_count: 65530, source: None };
+        assert!(spent.source().is_none());
+        assert_eq!(
+            spent.to_string(),
+            "no guard page for a stack: 32764 of the 32765 mappings that stacks may use are taken (half of \
+             vm.max_map_count=65530, two for each guard): raise vm.max_map_count or use a kernel with \
+             MADV_GUARD_INSTALL (6.13)"
+        );
+        let refused = io::Error::from_raw_os_error(libc::ENOMEM);
+        let refused = StackError::NoGuard { taken: 10, max_map_count: 65530, source: Some(refused) };
+        assert!(refused.source().is_some());
+        let line = refused.to_string();
+        assert!(line.starts_with("no guard page for a stack: mprotect failed: "), "{line}");
+        assert!(line.contains(": 10 of the 32765 mappings") && !line.contains('\n'), "{line}");
         let os =
             StackError::Os { call: "mprotect", size: 64 << 20, source: io::Error::from_raw_os_error(libc::ENOMEM) };
         assert!(os.source().is_some());

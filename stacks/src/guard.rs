@@ -11,11 +11,11 @@
 //! |---|---|---|
 //! | [`Kind::Madvise`] | `MADV_GUARD_INSTALL`, Linux 6.13 | a page-table entry; no VMA |
 //! | [`Kind::Mprotect`] | `mprotect(PROT_NONE)` | splits the VMA: two more of the `vm.max_map_count` that a process may have |
-//! | [`Kind::Missing`] | nothing | an overflow runs into the next stack; counted, so that it can be seen |
 //!
 //! The first is used where the kernel has it. Elsewhere the second, while its budget lasts: half of
-//! `vm.max_map_count`, since the program has mappings too and a process that has none left cannot even `malloc`. Then the
-//! third: a service with a hundred thousand stacks on an old kernel runs, and its prologue checks still hold.
+//! `vm.max_map_count`, since the program has mappings too and a process that has none left cannot even `malloc`. By the
+//! kernel's default that is 16382 stacks. Then there is no guard, and so no stack ([`StackError::NoGuard`]): safe code runs
+//! on stacks, and one that runs over without a guard writes into its neighbour.
 //!
 //! The same two ways make whole stacks inaccessible for `MORESTACK_EFENCE` ([`Guards::seal`]), on the same budget.
 //!
@@ -24,18 +24,20 @@
 //!
 //! # Invariants
 //!
-//! 1. Whoever installs keeps the [`Kind`] it was told and removes with the same one: only it says what to undo and which
+//! 1. No stack is handed out without its guard.
+//! 2. Whoever installs keeps the [`Kind`] it was told and removes with the same one: only it says what to undo and which
 //!    counter to lower.
-//! 2. What could not be removed is lost: its owner leaks the range instead of handing out memory that faults. That is
+//! 3. What could not be removed is lost: its owner leaks the range instead of handing out memory that faults. That is
 //!    address space, no memory.
 
 use std::fs;
+use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
-use crate::Stack;
 use crate::debug;
 use crate::sys::{self, Access, Advice, PAGE};
+use crate::{Stack, StackError};
 
 /// What `vm.max_map_count` is where it cannot be read: the kernel's default.
 const DEFAULT_MAX_MAP_COUNT: usize = 65530;
@@ -58,7 +60,6 @@ pub const fn guard_of(stack: Stack) -> Range<usize> {
 pub(crate) enum Kind {
     Madvise,
     Mprotect,
-    Missing,
 }
 
 /// Guards alive, by kind.
@@ -66,7 +67,6 @@ pub(crate) enum Kind {
 pub(crate) struct Counts {
     pub(crate) madvise: usize,
     pub(crate) mprotect: usize,
-    pub(crate) missing: usize,
 }
 
 /// The guards of the process.
@@ -79,39 +79,44 @@ const MPROTECT_ONLY: u8 = 2;
 
 pub(crate) struct Guards {
     kernel: AtomicU8,
-    /// How many ranges of kind `Mprotect` there may be; 0 until `kernel` is known.
-    budget: AtomicUsize,
+    /// `vm.max_map_count`; written before `kernel` is, and read after it.
+    max_map_count: AtomicUsize,
     madvise: AtomicUsize,
     /// Guards and sealed stacks: what the budget counts.
     mprotect: AtomicUsize,
-    missing: AtomicUsize,
 }
 
 impl Guards {
     pub(crate) const fn new() -> Guards {
         Guards {
             kernel: AtomicU8::new(UNKNOWN),
-            budget: AtomicUsize::new(0),
+            max_map_count: AtomicUsize::new(0),
             madvise: AtomicUsize::new(0),
             mprotect: AtomicUsize::new(0),
-            missing: AtomicUsize::new(0),
         }
     }
 
-    /// Makes the page below `lo` fault.
+    /// Guards of a kernel with this `vm.max_map_count`, and without `MADV_GUARD_INSTALL` if `mprotect_only`.
+    #[cfg(test)]
+    pub(crate) fn of(mprotect_only: bool, max_map_count: usize) -> Guards {
+        let guards = Guards::new();
+        guards.probe(mprotect_only, max_map_count);
+        guards
+    }
+
+    /// Makes the page below `lo` fault. `Err` ([`StackError::NoGuard`]) where neither way is open: nothing has changed, and
+    /// what lies above `lo` must not be handed out as a stack.
     ///
     /// # Safety
     ///
     /// The caller owns the page, and nothing is kept in it.
-    pub(crate) unsafe fn install(&self, lo: usize) -> Kind {
+    pub(crate) unsafe fn install(&self, lo: usize) -> Result<Kind, StackError> {
         // SAFETY: the caller owns the page.
-        let kind = unsafe { self.forbid(lo - PAGE, PAGE) }.unwrap_or(Kind::Missing);
-        match kind {
-            Kind::Madvise => self.madvise.fetch_add(1, Relaxed),
-            Kind::Missing => self.missing.fetch_add(1, Relaxed),
-            Kind::Mprotect => 0,
-        };
-        kind
+        let kind = unsafe { self.forbid(lo - PAGE, PAGE) }?;
+        if kind == Kind::Madvise {
+            self.madvise.fetch_add(1, Relaxed);
+        }
+        Ok(kind)
     }
 
     /// Undoes [`Guards::install`]. `false` where the kernel refuses: the page still faults, and may never be used again.
@@ -123,8 +128,8 @@ impl Guards {
     pub(crate) unsafe fn remove(&self, lo: usize, kind: Kind) -> bool {
         // SAFETY: the caller owns the page.
         let removed = unsafe { self.permit(lo - PAGE, PAGE, kind) };
-        if removed {
-            self.forget(kind, 1);
+        if removed && kind == Kind::Madvise {
+            self.madvise.fetch_sub(1, Relaxed);
         }
         removed
     }
@@ -140,7 +145,7 @@ impl Guards {
         // SAFETY: the caller owns the range.
         let removed = count == 0 || unsafe { self.permit(addr, size, Kind::Madvise) };
         if removed {
-            self.forget(Kind::Madvise, count);
+            self.madvise.fetch_sub(count, Relaxed);
         }
         removed
     }
@@ -153,7 +158,7 @@ impl Guards {
     /// The caller owns the stack. Whoever touches it from now on gets a fault, which is the purpose.
     pub(crate) unsafe fn seal(&self, stack: Stack) -> Option<Kind> {
         // SAFETY: the caller owns the stack.
-        unsafe { self.forbid(stack.lo, stack.size()) }
+        unsafe { self.forbid(stack.lo, stack.size()) }.ok()
     }
 
     /// Undoes [`Guards::seal`]: the memory reads as zeroes. `false` as for [`Guards::remove`].
@@ -168,45 +173,39 @@ impl Guards {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            madvise: self.madvise.load(Relaxed),
-            mprotect: self.mprotect.load(Relaxed),
-            missing: self.missing.load(Relaxed),
-        }
+        Counts { madvise: self.madvise.load(Relaxed), mprotect: self.mprotect.load(Relaxed) }
     }
 
-    fn forget(&self, kind: Kind, count: usize) {
-        match kind {
-            Kind::Madvise => self.madvise.fetch_sub(count, Relaxed),
-            Kind::Missing => self.missing.fetch_sub(count, Relaxed),
-            // `permit` has lowered it: the budget counts sealed stacks too.
-            Kind::Mprotect => 0,
-        };
-    }
-
-    /// Makes a range inaccessible and drops its memory; `None` where neither way is open.
+    /// Makes a range inaccessible and drops its memory; `Err` where neither way is open. Keeps the count of kind
+    /// `Mprotect`, as [`Guards::permit`] does: the budget is of guards and sealed stacks together.
     ///
     /// # Safety
     ///
     /// The caller owns the range.
-    unsafe fn forbid(&self, addr: usize, size: usize) -> Option<Kind> {
+    unsafe fn forbid(&self, addr: usize, size: usize) -> Result<Kind, StackError> {
         // Locked memory (`mlockall`) refuses guards with EINVAL although the kernel has them: then the second way.
         // SAFETY: the caller owns the range.
         if self.has_madvise() && unsafe { sys::advise(addr, size, Advice::GuardInstall) }.is_ok() {
-            return Some(Kind::Madvise);
+            return Ok(Kind::Madvise);
         }
-        let budget = self.budget.load(Relaxed);
-        self.mprotect.fetch_update(Relaxed, Relaxed, |used| (used < budget).then_some(used + 1)).ok()?;
+        // Half of the mappings, and each range takes two.
+        let max_map_count = self.max_map_count.load(Relaxed);
+        let budget = max_map_count / 2 / 2;
+        let no_guard =
+            |used: usize, source: Option<io::Error>| StackError::NoGuard { taken: 2 * used, max_map_count, source };
+        self.mprotect
+            .fetch_update(Relaxed, Relaxed, |used| (used < budget).then_some(used + 1))
+            .map_err(|used| no_guard(used, None))?;
         // SAFETY: the caller owns the range.
         let forbidden = unsafe {
             let _ = sys::advise(addr, size, Advice::DontNeed);
             sys::protect(addr, size, Access::None)
         };
-        if forbidden.is_err() {
-            self.mprotect.fetch_sub(1, Relaxed);
-            return None;
+        if let Err(refusal) = forbidden {
+            let used = self.mprotect.fetch_sub(1, Relaxed) - 1;
+            return Err(no_guard(used, Some(refusal)));
         }
-        Some(Kind::Mprotect)
+        Ok(Kind::Mprotect)
     }
 
     /// Makes a range accessible again; `false` where the kernel refuses. It may: an inaccessible range between two others
@@ -227,12 +226,11 @@ impl Guards {
                 }
                 permitted
             }
-            Kind::Missing => true,
         }
     }
 
     fn has_madvise(&self) -> bool {
-        match self.kernel.load(Relaxed) {
+        match self.kernel.load(Acquire) {
             UNKNOWN => self.probe(debug::mprotect_guards(), max_map_count()),
             kernel => kernel == HAS_MADVISE,
         }
@@ -249,9 +247,8 @@ impl Guards {
                     has
                 }
             });
-        // Half of the mappings, and each range takes two.
-        self.budget.store(max_map_count / 2 / 2, Relaxed);
-        self.kernel.store(if madvise { HAS_MADVISE } else { MPROTECT_ONLY }, Relaxed);
+        self.max_map_count.store(max_map_count, Relaxed);
+        self.kernel.store(if madvise { HAS_MADVISE } else { MPROTECT_ONLY }, Release);
         madvise
     }
 }
@@ -285,19 +282,13 @@ mod tests {
         }
     }
 
-    fn guards(mprotect_only: bool, max_map_count: usize) -> Guards {
-        let guards = Guards::new();
-        guards.probe(mprotect_only, max_map_count);
-        guards
-    }
-
     #[test]
     fn the_page_below_faults_and_only_it() {
         for mprotect_only in [false, true] {
-            let guards = guards(mprotect_only, 64);
+            let guards = Guards::of(mprotect_only, 64);
             let lo = pages() + 2 * PAGE;
             // SAFETY: the pages are the test's.
-            let kind = unsafe { guards.install(lo) };
+            let kind = unsafe { guards.install(lo) }.unwrap();
             assert_eq!(kind == Kind::Mprotect, mprotect_only || !guards.has_madvise());
             assert_eq!([lo - PAGE - 1, lo - PAGE, lo - 1, lo].map(readable), [true, false, false, true], "{kind:?}");
             let counts = guards.counts();
@@ -306,33 +297,47 @@ mod tests {
             assert!(unsafe { guards.remove(lo, kind) });
             assert!(readable(lo - 1));
             let counts = guards.counts();
-            assert_eq!(counts.madvise + counts.mprotect + counts.missing, 0);
+            assert_eq!(counts.madvise + counts.mprotect, 0);
         }
     }
 
     #[test]
-    fn over_the_budget_there_is_no_guard_and_it_is_counted() {
-        let guards = guards(true, 8);
-        let los: Vec<_> = (0..4).map(|_| pages() + PAGE).collect();
-        // SAFETY: the pages are the test's.
-        let kinds: Vec<_> = los.iter().map(|lo| unsafe { guards.install(*lo) }).collect();
-        assert_eq!(kinds, [Kind::Mprotect, Kind::Mprotect, Kind::Missing, Kind::Missing]);
-        let counts = guards.counts();
-        assert_eq!((counts.mprotect, counts.missing), (2, 2));
-        assert!(readable(los[3] - 1));
-        // SAFETY: as above; the first gives its share of the budget back, so the next gets it.
+    fn over_the_budget_there_is_no_guard() {
+        let guards = Guards::of(true, 9);
+        let los: Vec<_> = (0..3).map(|_| pages() + PAGE).collect();
+        // SAFETY: the pages are the test's. The first gives its share of the budget back, so the last gets it.
         unsafe {
+            assert_eq!(guards.install(los[0]).unwrap(), Kind::Mprotect);
+            assert_eq!(guards.install(los[1]).unwrap(), Kind::Mprotect);
+            let error = guards.install(los[2]).unwrap_err();
+            assert!(
+                matches!(error, StackError::NoGuard { taken: 4, max_map_count: 9, source: None }),
+                "two mappings each: {error:?}"
+            );
+            assert_eq!(guards.counts().mprotect, 2);
+            assert!(readable(los[2] - 1));
             assert!(guards.remove(los[0], Kind::Mprotect));
-            assert!(guards.remove(los[2], Kind::Missing));
-            assert_eq!(guards.install(los[2]), Kind::Mprotect);
+            assert_eq!(guards.install(los[2]).unwrap(), Kind::Mprotect);
         }
-        assert_eq!(guards.counts().missing, 1);
+        assert_eq!(guards.counts().mprotect, 2);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_no_guard() {
+        for mprotect_only in [false, true] {
+            let guards = Guards::of(mprotect_only, 64);
+            // SAFETY: the pages are the test's. An address inside of one makes the kernel refuse.
+            let error = unsafe { guards.install(pages() + PAGE + 8).unwrap_err() };
+            assert!(matches!(error, StackError::NoGuard { taken: 0, max_map_count: 64, source: Some(_) }), "{error:?}");
+            let counts = guards.counts();
+            assert_eq!(counts.madvise + counts.mprotect, 0);
+        }
     }
 
     #[test]
     fn a_sealed_stack_faults_and_comes_back_empty() {
         for mprotect_only in [false, true] {
-            let guards = guards(mprotect_only, 64);
+            let guards = Guards::of(mprotect_only, 64);
             let lo = pages();
             let stack = Stack { lo, hi: lo + 4 * PAGE };
             // SAFETY: the pages are the test's; they are touched only while they are not sealed.
@@ -351,7 +356,7 @@ mod tests {
     fn no_way_left_to_seal_is_said_so() {
         let lo = pages();
         // SAFETY: the pages are the test's.
-        assert_eq!(unsafe { guards(true, 3).seal(Stack { lo, hi: lo + 4 * PAGE }) }, None);
+        assert_eq!(unsafe { Guards::of(true, 3).seal(Stack { lo, hi: lo + 4 * PAGE }) }, None);
         assert!(readable(lo));
     }
 
@@ -359,11 +364,11 @@ mod tests {
     #[test]
     fn what_cannot_be_undone_is_said_so_and_stays_counted() {
         for mprotect_only in [false, true] {
-            let guards = guards(mprotect_only, 64);
+            let guards = Guards::of(mprotect_only, 64);
             let lo = pages() + PAGE;
             // SAFETY: the pages are the test's, and it uses them no more.
             unsafe {
-                let kind = guards.install(lo);
+                let kind = guards.install(lo).unwrap();
                 sys::unmap(lo - PAGE, 4 * PAGE).unwrap();
                 assert!(!guards.remove(lo, kind), "{kind:?}");
             }

@@ -47,7 +47,7 @@ const LISTS: usize = usize::BITS as usize - PAGE.trailing_zeros() as usize;
 
 /// Tags of large stacks' runs in the arena, by the kind of their guard. Spans of the pool have the order in the low byte
 /// and orders are few.
-const TAGS: [(u32, Kind); 3] = [(0xfd, Kind::Madvise), (0xfe, Kind::Mprotect), (0xff, Kind::Missing)];
+const TAGS: [(u32, Kind); 2] = [(0xfe, Kind::Madvise), (0xff, Kind::Mprotect)];
 
 static LARGE: Mutex<Large> = Mutex::new(Large::new());
 
@@ -104,7 +104,7 @@ fn run_len(size: usize) -> usize {
     (size + PAGE).next_multiple_of(GRANULE)
 }
 
-/// A stack of `size` bytes: a kept one, else a fresh run.
+/// A stack of `size` bytes: a kept one, else a fresh run. A run that cannot have its guard goes back untouched.
 pub(crate) fn alloc(size: usize) -> Result<Stack, StackError> {
     {
         let mut large = LARGE.lock();
@@ -118,7 +118,7 @@ pub(crate) fn alloc(size: usize) -> Result<Stack, StackError> {
     let hi = run + run_len(size);
     let lo = hi - size;
     // SAFETY: the run is ours, and the page below `lo` belongs to no stack.
-    let kind = unsafe { GUARDS.install(lo) };
+    let kind = unsafe { GUARDS.install(lo) }.inspect_err(|_| arena.free(run, run_len(size)))?;
     let tag = TAGS.iter().find(|(_, k)| *k == kind).map(|(tag, _)| *tag);
     arena.tag(run, tag.expect("every kind has a tag"));
     LARGE.lock().count_taken(size);

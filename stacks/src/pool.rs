@@ -23,6 +23,9 @@
 //!    so that a load that swings around a multiple of a span does not build and tear down one each time.
 //! 4. A span's guards are made before it is listed and unmade after it is unlisted. So no system call is made under the
 //!    lock, and a guard is made once for many uses of its stack.
+//! 5. A slot without a guard is no stack: its bit is set in neither set of guards, so never in `free`. Spans have such
+//!    slots where guards ran out while they were built ([`StackError::NoGuard`]); a span that would have nothing else is
+//!    not built.
 //!
 //! # Memory
 //!
@@ -35,13 +38,17 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use crate::arena::{Arena, BASE_PAGES, GRANULE, granule_base};
-use crate::guard::{GUARDS, Kind};
+use crate::guard::{GUARDS, Guards, Kind};
 use crate::sys::{self, Advice, PAGE};
 use crate::{FIXED_STACK, NUM_STACK_ORDERS, StackError};
 
 /// The pools of the process, by order.
-static POOLS: [Pool; NUM_STACK_ORDERS] =
-    [Pool::new(0, &BASE_PAGES), Pool::new(1, &BASE_PAGES), Pool::new(2, &BASE_PAGES), Pool::new(3, &BASE_PAGES)];
+static POOLS: [Pool; NUM_STACK_ORDERS] = [
+    Pool::new(0, &BASE_PAGES, &GUARDS),
+    Pool::new(1, &BASE_PAGES, &GUARDS),
+    Pool::new(2, &BASE_PAGES, &GUARDS),
+    Pool::new(3, &BASE_PAGES, &GUARDS),
+];
 
 /// The pool of an order.
 pub(crate) fn pool(order: usize) -> &'static Pool {
@@ -58,6 +65,7 @@ fn tag(order: usize, index: u32) -> u32 {
 pub(crate) struct Pool {
     order: usize,
     arena: &'static Arena,
+    guards: &'static Guards,
     state: Mutex<State>,
     /// Locks taken to fill and to drain per-P caches.
     refills: AtomicUsize,
@@ -72,6 +80,8 @@ struct State {
     empties: usize,
     /// Stacks taken and not given back.
     taken: usize,
+    /// Stacks of all spans.
+    reserved: usize,
 }
 
 struct Span {
@@ -80,7 +90,7 @@ struct Span {
     free: u64,
     dirty: u64,
     cold: u64,
-    /// How the guards were made: in neither set, there is none.
+    /// How the guards were made: in neither set, there is none (invariant 5).
     madvised: u64,
     mprotected: u64,
     listed: Option<u32>,
@@ -89,6 +99,15 @@ struct Span {
 impl Span {
     /// No span.
     const VACANT: Span = Span { base: 0, free: 0, dirty: 0, cold: 0, madvised: 0, mprotected: 0, listed: None };
+
+    /// Its stacks.
+    const fn all(&self) -> u64 {
+        self.madvised | self.mprotected
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.free == self.all()
+    }
 }
 
 /// What a pool holds.
@@ -102,16 +121,18 @@ pub(crate) struct Usage {
 }
 
 impl Pool {
-    const fn new(order: usize, arena: &'static Arena) -> Pool {
+    const fn new(order: usize, arena: &'static Arena, guards: &'static Guards) -> Pool {
         Pool {
             order,
             arena,
+            guards,
             state: Mutex::new(State {
                 spans: Vec::new(),
                 vacant: Vec::new(),
                 partial: Vec::new(),
                 empties: 0,
                 taken: 0,
+                reserved: 0,
             }),
             refills: AtomicUsize::new(0),
             releases: AtomicUsize::new(0),
@@ -126,13 +147,9 @@ impl Pool {
         self.size() + PAGE
     }
 
-    /// Stacks in a span: 60, 31, 15 or 7.
+    /// Slots in a span: 60, 31, 15 or 7.
     const fn per_span(&self) -> usize {
         GRANULE / self.pitch()
-    }
-
-    const fn all(&self) -> u64 {
-        (1 << self.per_span()) - 1
     }
 
     fn lo(&self, base: usize, slot: usize) -> usize {
@@ -140,7 +157,7 @@ impl Pool {
     }
 
     /// Fills `out` with the low bounds of stacks and returns how many: all that were asked for, or fewer where the arena
-    /// cannot give more. `Err` where it is none at all.
+    /// or the guards cannot give more. `Err` where it is none at all.
     pub(crate) fn take(&self, out: &mut [usize]) -> Result<usize, StackError> {
         let mut got = self.take_free(&mut self.state.lock(), out);
         while got < out.len() {
@@ -179,8 +196,7 @@ impl Pool {
         let mut idle = Vec::new();
         {
             let mut state = self.state.lock();
-            let empty: Vec<_> =
-                state.partial.iter().copied().filter(|i| state.spans[*i as usize].free == self.all()).collect();
+            let empty: Vec<_> = state.partial.iter().copied().filter(|i| state.spans[*i as usize].is_empty()).collect();
             idle.extend(empty.into_iter().map(|index| self.unlist_span(&mut state, index)));
         }
         idle.into_iter().for_each(|span| self.remove_span(span));
@@ -205,7 +221,7 @@ impl Pool {
         let state = self.state.lock();
         Usage {
             taken: state.taken,
-            reserved: (state.spans.len() - state.vacant.len()) * self.per_span(),
+            reserved: state.reserved,
             refills: self.refills.load(Relaxed),
             releases: self.releases.load(Relaxed),
         }
@@ -240,9 +256,13 @@ impl Pool {
         let index = tag_found >> 8;
         assert!(tag_found == tag(self.order, index), "stackfree: {lo:#x} is not a stack of {} bytes", self.size());
         let slot = (lo - base) / self.pitch();
-        assert!(lo == self.lo(base, slot), "stackfree: {lo:#x} is not the low bound of a stack");
         let bit = 1 << slot;
-        assert!(state.spans[index as usize].free & bit == 0, "stackfree: {lo:#x} was freed twice");
+        let span = &state.spans[index as usize];
+        assert!(
+            lo == self.lo(base, slot) && span.all() & bit != 0,
+            "stackfree: {lo:#x} is not the low bound of a stack"
+        );
+        assert!(span.free & bit == 0, "stackfree: {lo:#x} was freed twice");
         (index, bit)
     }
 
@@ -252,7 +272,7 @@ impl Pool {
         let span = &mut state.spans[index as usize];
         span.free |= bits;
         span.cold &= !bits;
-        let empty = span.free == self.all();
+        let empty = span.is_empty();
         if span.listed.is_none() {
             span.listed = Some(at);
             state.partial.push(index);
@@ -262,14 +282,14 @@ impl Pool {
 
     /// Takes a span out of the pool if it is an empty one too many (invariant 3).
     fn surplus(&self, state: &mut State, index: u32) -> Option<Span> {
-        let empty = state.spans[index as usize].free == self.all();
+        let empty = state.spans[index as usize].is_empty();
         (empty && state.empties > 1).then(|| self.unlist_span(state, index))
     }
 
     /// Marks stacks of a span as taken and keeps invariants 2 and 3.
     fn clear_free(&self, state: &mut State, index: u32, bits: u64) {
         let span = &mut state.spans[index as usize];
-        if span.free == self.all() {
+        if span.is_empty() {
             state.empties -= 1;
         }
         span.free &= !bits;
@@ -278,16 +298,20 @@ impl Pool {
         }
     }
 
-    /// Builds a span: memory and guards (invariant 4).
+    /// Builds a span: memory and guards (invariant 4), and as many stacks as there are guards (invariant 5).
     fn build_span(&self) -> Result<Span, StackError> {
         let base = self.arena.alloc(GRANULE)?;
         let mut span = Span { base, ..Span::VACANT };
         for slot in 0..self.per_span() {
             // SAFETY: the run is ours, and the page below a stack of it belongs to no stack.
-            match unsafe { GUARDS.install(self.lo(base, slot)) } {
-                Kind::Madvise => span.madvised |= 1 << slot,
-                Kind::Mprotect => span.mprotected |= 1 << slot,
-                Kind::Missing => {}
+            match unsafe { self.guards.install(self.lo(base, slot)) } {
+                Ok(Kind::Madvise) => span.madvised |= 1 << slot,
+                Ok(Kind::Mprotect) => span.mprotected |= 1 << slot,
+                Err(_) if slot > 0 => break,
+                Err(error) => {
+                    self.arena.free(base, GRANULE);
+                    return Err(error);
+                }
             }
         }
         Ok(span)
@@ -296,12 +320,14 @@ impl Pool {
     fn list_span(&self, state: &mut State, span: Span) {
         let index = state.vacant.pop().unwrap_or(state.spans.len() as u32);
         self.arena.tag(span.base, tag(self.order, index));
+        let all = span.all();
+        state.reserved += all.count_ones() as usize;
         if index as usize == state.spans.len() {
             state.spans.push(span);
         } else {
             state.spans[index as usize] = span;
         }
-        self.set_free(state, index, self.all());
+        self.set_free(state, index, all);
     }
 
     /// Takes an empty span out of the pool.
@@ -309,26 +335,23 @@ impl Pool {
         state.unlist(index);
         state.empties -= 1;
         state.vacant.push(index);
-        mem::replace(&mut state.spans[index as usize], Span::VACANT)
+        let span = mem::replace(&mut state.spans[index as usize], Span::VACANT);
+        state.reserved -= span.all().count_ones() as usize;
+        span
     }
 
     /// Gives a span that is in the pool no more back to the arena: guards off, memory dropped (the arena's invariant 2).
     /// A span whose guards stay is lost.
     fn remove_span(&self, span: Span) {
         let mut permitted = true;
-        for slot in 0..self.per_span() {
-            let bit = 1 << slot;
-            let kind = match () {
-                () if span.madvised & bit != 0 => continue,
-                () if span.mprotected & bit != 0 => Kind::Mprotect,
-                () => Kind::Missing,
-            };
-            // SAFETY: all stacks of the span were free when it was unlisted, so it is ours alone; `kind` is the guard's.
-            permitted &= unsafe { GUARDS.remove(self.lo(span.base, slot), kind) };
+        for slot in (0..self.per_span()).filter(|slot| span.mprotected & 1 << slot != 0) {
+            // SAFETY: all stacks of the span were free when it was unlisted, so it is ours alone; the guard is of that
+            // kind.
+            permitted &= unsafe { self.guards.remove(self.lo(span.base, slot), Kind::Mprotect) };
         }
         // SAFETY: as above. Nobody reads what is dropped.
         unsafe {
-            permitted &= GUARDS.remove_madvised(span.base, GRANULE, span.madvised.count_ones() as usize);
+            permitted &= self.guards.remove_madvised(span.base, GRANULE, span.madvised.count_ones() as usize);
             if span.dirty != 0 {
                 // A refusal (locked memory) leaves old bytes behind; no stack is promised to be zero.
                 let _ = sys::advise(span.base, GRANULE, Advice::DontNeed);
@@ -390,8 +413,12 @@ mod tests {
 
     /// A pool on an arena of 64 MiB of its own: tests of one do not meet.
     fn own_pool(order: usize) -> Pool {
+        own_pool_guarded_by(order, &GUARDS)
+    }
+
+    fn own_pool_guarded_by(order: usize, guards: &'static Guards) -> Pool {
         let arena = Box::leak(Box::new(Arena::new(Pages::Base, 64 << 20, 64 << 20)));
-        Pool::new(order, arena)
+        Pool::new(order, arena, guards)
     }
 
     fn take(pool: &Pool, count: usize) -> Vec<usize> {
@@ -454,9 +481,11 @@ mod tests {
         let state = pool.state.lock();
         assert_eq!(state.taken, held);
         let live = state.spans.iter().filter(|span| span.base != 0);
-        let free: usize = live.clone().map(|span| span.free.count_ones() as usize).sum();
-        assert_eq!(free + held, live.clone().count() * pool.per_span());
-        assert_eq!(state.empties, live.clone().filter(|span| span.free == pool.all()).count());
+        let count = |set: fn(&Span) -> u64| live.clone().map(|span| set(span).count_ones() as usize).sum::<usize>();
+        assert_eq!(count(|span| span.free) + held, count(Span::all));
+        assert_eq!(count(|span| span.free & !span.all()), 0);
+        assert_eq!(state.reserved, count(Span::all));
+        assert_eq!(state.empties, live.clone().filter(|span| span.is_empty()).count());
         assert!(state.empties <= 1);
         assert_eq!(state.partial.len(), live.filter(|span| span.free != 0).count());
         for (at, index) in state.partial.iter().enumerate() {
@@ -473,6 +502,43 @@ mod tests {
         assert_eq!(pool.take(&mut out).unwrap(), 2);
         assert!(matches!(pool.take(&mut out), Err(StackError::OutOfAddressSpace { .. })));
         pool.put(&held);
+    }
+
+    /// The budget is one of 100 guards: a span of 60 and one of 40.
+    #[test]
+    fn no_guard_no_stack_and_what_has_one_is_given() {
+        let guards = Box::leak(Box::new(Guards::of(true, 400)));
+        let pool = own_pool_guarded_by(0, guards);
+        for _ in 0..2 {
+            let mut out = [0; 200];
+            assert_eq!(pool.take(&mut out).unwrap(), 100);
+            let held = &out[..100];
+            assert_eq!((pool.usage().reserved, spans_in_use(&pool), guards.counts().mprotect), (100, 2, 100));
+            check(&pool, 100);
+            let error = pool.take(&mut [0]).unwrap_err();
+            assert!(matches!(error, StackError::NoGuard { taken: 200, max_map_count: 400, source: None }), "{error:?}");
+            assert_eq!(spans_in_use(&pool), 2, "the run went back");
+
+            let one_of_each = [held[0], held[99]];
+            pool.put(&one_of_each);
+            check(&pool, 98);
+            let mut again = [0; 3];
+            assert_eq!(pool.take(&mut again).unwrap(), 2);
+            assert!(one_of_each.iter().all(|lo| again[..2].contains(lo)));
+
+            pool.put(held);
+            check(&pool, 0);
+            pool.trim();
+            assert_eq!((pool.usage().reserved, spans_in_use(&pool), guards.counts().mprotect), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "is not the low bound of a stack")]
+    fn freed_without_a_guard() {
+        let pool = own_pool_guarded_by(0, Box::leak(Box::new(Guards::of(true, 8))));
+        let los = take(&pool, 2);
+        pool.put(&[los[1] + pool.pitch()]);
     }
 
     #[test]
@@ -528,7 +594,7 @@ mod tests {
     fn freed_with_another_size() {
         let arena = own_pool(0);
         let los = take(&arena, 1);
-        Pool::new(1, arena.arena).put(&los);
+        Pool::new(1, arena.arena, &GUARDS).put(&los);
     }
 
     #[test]

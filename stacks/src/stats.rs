@@ -58,8 +58,6 @@ pub struct StackStats {
     pub guards_madvise: usize,
     /// Guards alive, and quarantined stacks, that cost mappings (`mprotect`).
     pub guards_mprotect: usize,
-    /// Stacks without a guard, because the budget of mappings is used up.
-    pub guards_missing: usize,
     /// Stacks that efence keeps inaccessible.
     pub quarantined: usize,
 }
@@ -151,7 +149,6 @@ pub fn stats() -> StackStats {
         words_adjusted: MOVED.words_adjusted.load(Relaxed),
         guards_madvise: guards.madvise,
         guards_mprotect: guards.mprotect,
-        guards_missing: guards.missing,
         quarantined: quarantine.small.iter().sum::<usize>() + quarantine.large,
     }
 }

@@ -42,7 +42,6 @@ fn guards_go_with_their_spans() {
         after.guards_madvise + after.guards_mprotect <= before.guards_madvise + before.guards_mprotect + 60,
         "{before:?} {after:?}"
     );
-    assert_eq!(after.guards_missing, 0);
 }
 
 /// Each stack carries its owner's mark at both ends; stacks are freed by other threads than those that took them. Two

@@ -232,6 +232,17 @@ fn efence_keeps_a_bounded_number() {
     let distinct = |stacks: &[Stack]| stacks.iter().collect::<std::collections::HashSet<_>>().len();
     assert_eq!(distinct(kept), kept.len(), "what is in quarantine is not handed out");
     assert!(distinct(&stacks) < stacks.len(), "what has left it is");
+    if debug_switches().unwrap().mprotect_guards {
+        a_guard_is_had_from_the_quarantine();
+    }
+}
+
+/// The budget is used up, most of it by the quarantine, and large stacks need guards of their own.
+fn a_guard_is_had_from_the_quarantine() {
+    let before = stats().quarantined;
+    let stacks: Vec<_> = (0..50).map(|_| stackalloc(None, MIB).unwrap()).collect();
+    assert!(stats().quarantined <= before - 40, "{:?}", stats());
+    stacks.into_iter().for_each(|stack| free(None, stack));
 }
 
 #[test]
