@@ -1,0 +1,110 @@
+//! How late a sleeper wakes among threads that never yield.
+//!
+//! Two processors, each with two hogs that call a function marked `#[prologue]` in a loop, and one thread that sleeps for
+//! 1 ms at a time. A run's sample is a quantile of how late the sleeper was. The peer is the kernel's scheduler with the
+//! same threads on the same processors: what is left there is the noise of the machine.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use morestack::Runtime;
+
+use super::Benchmark;
+use crate::measure::Contender;
+
+pub(super) const BENCHMARK: Benchmark = Benchmark {
+    name: "hog",
+    about: "a thread that sleeps 1 ms at a time among 4 that never yield, on two processors",
+    operation: "sleep, of lateness",
+    contenders,
+};
+
+const WORKERS: usize = 2;
+const HOGS: usize = 2 * WORKERS;
+const NAP: Duration = Duration::from_millis(1);
+
+/// Naps of a run: enough for a 99th percentile.
+const NAPS: u64 = 500;
+
+fn contenders() -> Vec<Contender> {
+    let green = |slice: u64, quantile| move |naps| green(Duration::from_micros(slice), naps, quantile);
+    let os = |quantile| move |naps| os_threads(naps, quantile);
+    vec![
+        Contender::own("100 us slice, median", NAPS, green(100, 0.5)),
+        Contender::own("100 us slice, p99", NAPS, green(100, 0.99)),
+        Contender::own("1 ms slice, median", NAPS, green(1000, 0.5)),
+        Contender::own("1 ms slice, p99", NAPS, green(1000, 0.99)),
+        Contender::peer("OS threads, p99", NAPS, os(0.99)),
+        Contender::peer("OS threads, median", NAPS, os(0.5)),
+    ]
+}
+
+#[morestack::prologue]
+fn step(n: u64) -> u64 {
+    (0..100).fold(black_box(n), |n, _| n.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1))
+}
+
+fn hog(stop: &AtomicBool) {
+    let mut n = 0;
+    while !stop.load(Relaxed) {
+        n = step(n);
+    }
+    black_box(n);
+}
+
+/// The quantile of the lateness of so many naps, as the harness wants it: for all of them together.
+fn nap(naps: u64, quantile: f64, sleep_until: impl Fn(Instant)) -> Duration {
+    let mut late: Vec<Duration> = (0..naps)
+        .map(|_| {
+            let deadline = Instant::now() + NAP;
+            sleep_until(deadline);
+            deadline.elapsed()
+        })
+        .collect();
+    late.sort();
+    late[(naps as f64 * quantile) as usize] * naps as u32
+}
+
+fn green(slice: Duration, naps: u64, quantile: f64) -> Duration {
+    let runtime =
+        Runtime::builder().workers(WORKERS).pin_workers(true).time_slice(Some(slice)).build().expect("a runtime");
+    let stop = Arc::new(AtomicBool::new(false));
+    let hogs: Vec<_> = (0..HOGS)
+        .map(|_| {
+            let stop = stop.clone();
+            runtime.spawn(move || hog(&stop))
+        })
+        .collect();
+    let time = runtime.run(|| nap(naps, quantile, morestack::sleep_until));
+    stop.store(true, Relaxed);
+    hogs.into_iter().for_each(|hog| hog.join().expect("no panic"));
+    assert!(runtime.metrics().preemptions > naps, "the hogs were preempted");
+    time
+}
+
+fn os_threads(naps: u64, quantile: f64) -> Duration {
+    let cores = core_affinity::get_core_ids().expect("the processors");
+    let stop = Arc::new(AtomicBool::new(false));
+    let pinned = |index: usize| cores[index % WORKERS.min(cores.len())];
+    let hogs: Vec<_> = (0..HOGS)
+        .map(|index| {
+            let (stop, core) = (stop.clone(), pinned(index));
+            thread::spawn(move || {
+                core_affinity::set_for_current(core);
+                hog(&stop);
+            })
+        })
+        .collect();
+    let core = pinned(0);
+    let sleeper = thread::spawn(move || {
+        core_affinity::set_for_current(core);
+        nap(naps, quantile, |deadline| thread::sleep(deadline.saturating_duration_since(Instant::now())))
+    });
+    let time = sleeper.join().expect("no panic");
+    stop.store(true, Relaxed);
+    hogs.into_iter().for_each(|hog| hog.join().expect("no panic"));
+    time
+}

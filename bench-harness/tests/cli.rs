@@ -1,0 +1,56 @@
+//! The command line: what it prints, and what it refuses.
+
+use std::process::{Command, Output};
+
+fn bench(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_morestack-bench")).args(args).output().expect("the binary runs")
+}
+
+fn refused(args: &[&str], words: &str) {
+    let output = bench(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    assert!(stderr.contains(words), "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn one_line_for_bad_arguments() {
+    refused(&["yeild"], "there are yield, spawn_join, stack_alloc, hog, all, list");
+    refused(&[], "<NAME>");
+    refused(&["yield", "--reps", "0"], "--reps");
+    refused(&["yield", "--reps", "many"], "many");
+    refused(&["yield", "--fast"], "--fast");
+    refused(&["yield", "--json", "/nowhere/at/all"], "/nowhere/at/all");
+}
+
+#[test]
+fn list() {
+    let output = bench(&["list"]);
+    assert!(output.status.success());
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let names: Vec<_> = stdout.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(names, ["yield", "spawn_join", "stack_alloc", "hog"]);
+}
+
+#[test]
+fn quick_run_with_json() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_str().expect("a plain path");
+    let output = bench(&["all", "--quick", "--reps", "2", "--json", path]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let report: serde_json::Value = serde_json::from_reader(file).expect("JSON");
+    assert_eq!(report["repetitions"], 2);
+    for name in ["yield", "spawn_join", "stack_alloc", "hog"] {
+        assert!(stdout.contains(&format!("{name}: ")), "{stdout}");
+        let entry = report["benchmarks"].as_array().and_then(|all| all.iter().find(|entry| entry["name"] == name));
+        let entry = entry.unwrap_or_else(|| panic!("{name} is missing: {report}"));
+        for contender in entry["contenders"].as_array().expect("a list") {
+            assert_eq!(contender["samples_ns"].as_array().map(Vec::len), Some(2), "{contender}");
+            assert!(contender["median_ns"].as_f64().is_some_and(|ns| ns > 0.0), "{contender}");
+            assert!(contender["ratio"].is_number(), "{contender}");
+        }
+    }
+}

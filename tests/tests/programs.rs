@@ -1,0 +1,93 @@
+//! Every program gives the same text on an OS thread, on a reserved stack and on a copying stack: as it is, with the
+//! stack moved at every prologue and old stacks inaccessible, and preempted at every prologue.
+
+use std::process::Command;
+
+use morestack_tests::command::{Finished, run};
+
+/// A run of the binary.
+fn program(name: &str, on: &str, args: &[&str], environment: &[(&str, &str)]) -> Finished {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_programs"));
+    command.arg(name).args(["--on", on]).args(args).env_remove("RUST_BACKTRACE").envs(environment.iter().copied());
+    let finished = run(&mut command);
+    assert!(finished.status.success(), "{finished}");
+    finished
+}
+
+/// What the scheduler did: moves and preemptions.
+fn done(finished: &Finished) -> (u64, u64) {
+    let line = finished.stderr.lines().last().unwrap_or_default();
+    match line.split(' ').collect::<Vec<_>>()[..] {
+        ["moves", moves, "preemptions", preemptions] => match (moves.parse(), preemptions.parse()) {
+            (Ok(moves), Ok(preemptions)) => (moves, preemptions),
+            _ => panic!("not numbers: {finished}"),
+        },
+        _ => panic!("no last line about the scheduler: {finished}"),
+    }
+}
+
+/// Compares green threads under an environment with OS threads, and checks that the environment had its effect.
+fn same(name: &str, args: &[&str], environment: &[(&str, &str)]) {
+    let expected = program(name, "os", args, &[]).stdout;
+    assert!(expected.starts_with(&format!("-- {name} 0\n")), "{expected}");
+    let stress = environment.iter().find(|(name, _)| *name == "MORESTACK_STRESS").map_or("", |(_, stress)| stress);
+    for on in ["spawn", "go"] {
+        let finished = program(name, on, args, environment);
+        assert_eq!(finished.stdout, expected, "{finished}");
+        let (moves, preemptions) = done(&finished);
+        assert!(on == "go" || moves == 0, "a reserved stack moved: {finished}");
+        assert!(on != "go" || !stress.contains("move") || moves >= EVERY, "stacks did not move: {finished}");
+        assert!(!stress.contains("preempt") || preemptions >= EVERY, "nothing was preempted: {finished}");
+    }
+}
+
+/// Prologues that every program passes at least, even when small.
+const EVERY: u64 = 300;
+
+const MOVE: &[(&str, &str)] = &[("MORESTACK_STRESS", "move"), ("MORESTACK_EFENCE", "1")];
+const BOTH: &[(&str, &str)] = &[("MORESTACK_STRESS", "move,preempt"), ("MORESTACK_EFENCE", "1")];
+const PREEMPT: &[(&str, &str)] = &[("MORESTACK_STRESS", "preempt")];
+
+/// The tests of one program.
+macro_rules! program {
+    ($name:ident) => {
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn plain() {
+                same(stringify!($name), &[], &[]);
+            }
+
+            #[test]
+            fn many() {
+                same(stringify!($name), &["--small", "--threads", "16"], &[]);
+            }
+
+            #[test]
+            fn moved() {
+                same(stringify!($name), &["--small"], MOVE);
+            }
+
+            #[test]
+            fn preempted() {
+                same(stringify!($name), &["--small", "--threads", "8"], PREEMPT);
+            }
+
+            #[test]
+            fn preempted_and_moved() {
+                same(stringify!($name), &["--small", "--threads", "4"], BOTH);
+            }
+        }
+    };
+}
+
+program!(recursion);
+program!(sort);
+program!(fmt);
+program!(json);
+program!(panic);
+program!(deep64);
+program!(iter);
+program!(btree);
+program!(hashmap);
