@@ -40,7 +40,6 @@
 use core::arch::naked_asm;
 
 use crate::layout::*;
-use crate::prologue::{STACK_GUARD, STACK_SMALL};
 use crate::{getg, set_stackguard};
 
 /// What `newstack` may leave in `sched.ret`: a function that unwinds out of the function whose check failed.
@@ -132,6 +131,9 @@ pub extern "C-unwind" fn morestack(frame: usize) {
     )
 }
 
+/// Bytes that must be left of the signal stack: the message below needs some 2 KB.
+const SIGNAL_GUARD: usize = 8 << 10;
+
 /// A check failed on a stack that `morestack` does not grow. Returns where the failure means nothing there.
 extern "C" fn refuse(sp: usize) {
     let g = getg();
@@ -143,7 +145,7 @@ extern "C" fn refuse(sp: usize) {
         let m = (*g).m;
         let g0 = (*m).g0;
         if (*m).gsignal.contains(sp) {
-            if sp < (*m).gsignal.lo + STACK_SMALL {
+            if sp < (*m).gsignal.lo + SIGNAL_GUARD {
                 fatal("morestack on the signal stack: it cannot grow", sp, (*m).gsignal);
             }
         } else if g == g0 {
@@ -161,11 +163,7 @@ fn fatal(what: &str, sp: usize, stack: Stack) -> ! {
     let mut line = [0_u8; 256];
     let mut rest = &mut line[..];
     // A message that does not fit is cut.
-    let _ = writeln!(
-        rest,
-        "morestack: fatal: {what} (sp={sp:#x}, stack=[{:#x}, {:#x}), guard={STACK_GUARD})",
-        stack.lo, stack.hi
-    );
+    let _ = writeln!(rest, "morestack: fatal: {what} (sp={sp:#x}, stack=[{:#x}, {:#x}))", stack.lo, stack.hi);
     let unused = rest.len();
     let used = line.len() - unused;
     let _ = std::io::stderr().write_all(&line[..used]);

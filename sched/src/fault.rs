@@ -199,7 +199,8 @@ impl Write for Line {
     }
 }
 
-/// The signal stack of an M (S22). Its own, larger than std's: a message is formatted on it.
+/// The signal stack of an M (S22). Its own, larger than std's: a message is formatted on it. Below it lies a page that
+/// faults: code in a handler need not carry checks.
 pub(crate) struct SignalStack {
     bounds: Stack,
     previous: libc::stack_t,
@@ -211,30 +212,40 @@ pub(crate) struct SignalStack {
 /// the rest is for handlers of the program.
 const SIGNAL_STACK: usize = 64 << 10;
 
+/// Bytes of its guard: a page.
+const SIGNAL_GUARD: usize = 4096;
+
 impl SignalStack {
     /// Gives the calling thread one. None if there is no memory: then faults on it are reported by the kernel alone.
     pub(crate) fn install() -> Option<SignalStack> {
         // SAFETY: maps fresh memory, and hands it to the kernel as this thread's signal stack.
         unsafe {
-            let lo = libc::mmap(
+            let map = libc::mmap(
                 ptr::null_mut(),
-                SIGNAL_STACK,
+                SIGNAL_GUARD + SIGNAL_STACK,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
                 -1,
                 0,
             );
-            if lo == libc::MAP_FAILED {
+            if map == libc::MAP_FAILED {
                 return None;
             }
-            let new = libc::stack_t { ss_sp: lo, ss_flags: 0, ss_size: SIGNAL_STACK };
+            let lo = map as usize + SIGNAL_GUARD;
+            let bounds = Stack { lo, hi: lo + SIGNAL_STACK };
+            let new = libc::stack_t { ss_sp: lo as *mut _, ss_flags: 0, ss_size: SIGNAL_STACK };
             let mut previous = MaybeUninit::<libc::stack_t>::zeroed();
-            if libc::sigaltstack(&new, previous.as_mut_ptr()) != 0 {
-                libc::munmap(lo, SIGNAL_STACK);
-                return None;
+            let stack = if libc::mprotect(map, SIGNAL_GUARD, libc::PROT_NONE) == 0
+                && libc::sigaltstack(&new, previous.as_mut_ptr()) == 0
+            {
+                Some(SignalStack { bounds, previous: previous.assume_init(), _here: std::marker::PhantomData })
+            } else {
+                None
+            };
+            if stack.is_none() {
+                libc::munmap(map, SIGNAL_GUARD + SIGNAL_STACK);
             }
-            let bounds = Stack { lo: lo as usize, hi: lo as usize + SIGNAL_STACK };
-            Some(SignalStack { bounds, previous: previous.assume_init(), _here: std::marker::PhantomData })
+            stack
         }
     }
 
@@ -248,7 +259,7 @@ impl Drop for SignalStack {
         // SAFETY: the thread that installed it; nothing runs on it.
         unsafe {
             libc::sigaltstack(&self.previous, ptr::null_mut());
-            libc::munmap(self.bounds.lo as *mut _, SIGNAL_STACK);
+            libc::munmap((self.bounds.lo - SIGNAL_GUARD) as *mut _, SIGNAL_GUARD + SIGNAL_STACK);
         }
     }
 }

@@ -216,7 +216,7 @@ fn execute(m: &M, g: GRef) -> bool {
                     (*head).sched = Gobuf::new(stack, gmain);
                 }
                 Err(error) => {
-                    end_unstarted(m, g, Some(Box::new(error)));
+                    end_unstarted(m, g, Some(Box::new(std::io::Error::from(error))));
                     return false;
                 }
             }

@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use morestack_asm::{STACK_GUARD, STACK_SMALL, Stack, set_stackguard, setg, stackguard_slot};
+use morestack_asm::{STACK_GUARD, Stack, set_stackguard, setg, stackguard_slot};
 
 use crate::m::M;
 use crate::sched::Sched;
@@ -33,7 +33,7 @@ pub(crate) fn run(sched: &Sched, m: &M) {
         (*g0).m = head;
         (*g0).stack = thread_stack();
         (*g0).stackguard0 = (*g0).stack.lo + STACK_GUARD;
-        (*g0).stackguard1 = (*g0).stack.lo + STACK_SMALL;
+        (*g0).stackguard1 = (*g0).stackguard0;
         setg(g0);
         set_stackguard((*g0).stackguard0);
     }

@@ -1,0 +1,126 @@
+//! Overflows that nothing can unwind end the process and say so: of the scheduler stack and the signal stack, which never
+//! grow (S3), and of a green thread's stack by code without checks. Each case runs in a process of its own: this binary
+//! again, with the case's name in the environment.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::time::Duration;
+
+use morestack::{Runtime, prologue};
+
+const CASE: &str = "MORESTACK_TEST_CASE";
+
+/// The standard error of this very test in another process, which must abort.
+fn abort_of(test: &str) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CASE, test)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.signal(), Some(6), "{stderr}");
+    stderr
+}
+
+fn is_child() -> bool {
+    std::env::var_os(CASE).is_some()
+}
+
+#[prologue]
+fn forever(n: u64) -> u64 {
+    let frame = std::hint::black_box([n; 32]);
+    if frame[5] == u64::MAX { 0 } else { forever(n + 1) + frame[3] }
+}
+
+#[test]
+fn s03_too_little_room_on_g0_is_fatal_and_named() {
+    if !is_child() {
+        let stderr = abort_of("s03_too_little_room_on_g0_is_fatal_and_named");
+        assert!(stderr.contains("morestack on g0"), "{stderr}");
+        return;
+    }
+    struct Deep;
+    impl Drop for Deep {
+        fn drop(&mut self) {
+            forever(0);
+        }
+    }
+    // Without slices the first keeps the one worker until the runtime stops, so the second never runs: it is dropped on g0.
+    let rt = Runtime::builder().workers(1).time_slice(None).build().unwrap();
+    rt.spawn(|| {
+        loop {
+            std::thread::sleep(Duration::from_millis(1));
+            morestack::checkpoint();
+        }
+    });
+    let deep = Deep;
+    rt.spawn(move || {
+        let _deep = deep;
+        std::process::exit(0)
+    });
+    drop(rt);
+}
+
+#[test]
+fn s03_an_overflow_on_the_signal_stack_ends_the_process() {
+    if !is_child() {
+        // By the check, with its message, or by the guard page, with the kernel's.
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "s03_an_overflow_on_the_signal_stack_ends_the_process", "--nocapture"])
+            .env(CASE, "1")
+            .output()
+            .unwrap();
+        let signal = output.status.signal();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(signal == Some(11) || signal == Some(6) && stderr.contains("on the signal stack"), "{output:?}");
+        return;
+    }
+    extern "C" fn handler(_: i32) {
+        forever(0);
+    }
+    // SAFETY: the test's own handler, on the alternate stack.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_ONSTACK;
+        libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
+    }
+    let rt = Runtime::builder().workers(1).build().unwrap();
+    rt.run(|| {
+        // SAFETY: a signal to this very thread.
+        unsafe { libc::raise(libc::SIGUSR1) };
+    });
+}
+
+/// Recursion without a check, down to the guard page.
+fn unchecked(n: u64) -> u64 {
+    let frame = std::hint::black_box([n; 32]);
+    if frame[5] == u64::MAX { 0 } else { unchecked(n + 1) + frame[3] }
+}
+
+#[test]
+fn the_guard_page_of_a_reserved_stack_names_the_thread_and_its_limit() {
+    if !is_child() {
+        let stderr = abort_of("the_guard_page_of_a_reserved_stack_names_the_thread_and_its_limit");
+        for part in ["'resizer'", "overflowed its stack", "128", "stack_size", "#[morestack::prologue]"] {
+            assert!(stderr.contains(part), "no {part} in: {stderr}");
+        }
+        return;
+    }
+    let builder = morestack::Builder::new().name("resizer").stack(morestack::Stack::Reserved(128 << 10));
+    let _ = builder.spawn(|| unchecked(0)).unwrap().join();
+}
+
+#[test]
+fn the_guard_page_of_a_copying_stack_names_the_thread() {
+    if !is_child() {
+        let stderr = abort_of("the_guard_page_of_a_copying_stack_names_the_thread");
+        for part in ["'walker'", "overflowed its stack", "without #[morestack::prologue]"] {
+            assert!(stderr.contains(part), "no {part} in: {stderr}");
+        }
+        return;
+    }
+    let builder = morestack::Builder::new().name("walker").stack(morestack::Stack::Copying);
+    // SAFETY: `unchecked` keeps no address of a local.
+    let _ = unsafe { builder.spawn_untied(|| unchecked(0)) }.unwrap().join();
+}
