@@ -99,10 +99,14 @@ pub extern "C-unwind" fn morestack(frame: usize) {
         "mov rcx, qword ptr [rdx + {GUARD0}]",
         "mov qword ptr fs:[rax], rdx",
         "mov qword ptr fs:[0x70], rcx",
-        "mov rsp, qword ptr [rdx + {SP}]",
+        // The frame is found by rbp until here; from here on there is no telling.
+        ".cfi_remember_state",
+        ".cfi_undefined rip",
         "mov rbp, qword ptr [rdx + {BP}]",
         "mov rbx, qword ptr [rdx + {BX}]",
+        "mov rsp, qword ptr [rdx + {SP}]",
         "jmp qword ptr [rdx + {PC}]",
+        ".cfi_restore_state",
         // Not on a green thread's stack.
         "3:",
         "mov rdi, rsp",
@@ -148,7 +152,7 @@ extern "C" fn refuse(sp: usize) {
             if sp < (*m).gsignal.lo + SIGNAL_GUARD {
                 fatal("morestack on the signal stack: it cannot grow", sp, (*m).gsignal);
             }
-        } else if g == g0 {
+        } else if g == g0 && (*g0).stack.contains(sp) {
             if sp <= (*g0).stackguard1 {
                 fatal("morestack on g0: the scheduler stack cannot grow", sp, (*g0).stack);
             }

@@ -16,10 +16,12 @@
 //! # What a switch saves
 //!
 //! `rsp`, the place to continue, `rbp` and `rbx` go to the `Gobuf`. Everything else is declared clobbered, so that the
-//! compiler spills what is live to the frame, where copystack finds it. `rsp` is the same before and after the
-//! assembly, and nothing is pushed: the unwind tables of the surrounding function hold at every instruction, so a
-//! profiler that samples in the middle of a switch still unwinds. MXCSR and the x87 control word belong to the OS
+//! compiler spills what is live to the frame, where copystack finds it. MXCSR and the x87 control word belong to the OS
 //! thread, as in Go.
+//!
+//! Nothing is pushed: the unwind tables of the surrounding function hold up to the loads of `rbp` and `rsp`. From there to
+//! the jump they are told that there is no caller, so that a profiler which samples at just these instructions does not
+//! read one stack by the other's tables.
 //!
 //! # Thread state
 //!
@@ -75,13 +77,18 @@ pub unsafe fn gogo(g: *mut GHead) -> Mcall {
             "mov qword ptr fs:[rax], rdi",
             "mov qword ptr fs:[0x70], rcx",
             "mov rax, qword ptr [rdi + {RET}]",
+            "mov rcx, qword ptr [rdi + {PC}]",
+            "mov r10, qword ptr [rdi + {SP}]",
+            "xor edx, edx",
+            "mov qword ptr [rdi + {SP}], rdx",
+            "mov qword ptr [rdi + {RET}], rdx",
+            ".cfi_remember_state",
+            ".cfi_undefined rip",
             "mov rbp, qword ptr [rdi + {BP}]",
             "mov rbx, qword ptr [rdi + {BX}]",
-            "xor ecx, ecx",
-            "mov rsp, qword ptr [rdi + {SP}]",
-            "mov qword ptr [rdi + {SP}], rcx",
-            "mov qword ptr [rdi + {RET}], rcx",
-            "jmp qword ptr [rdi + {PC}]",
+            "mov rsp, r10",
+            "jmp rcx",
+            ".cfi_restore_state",
             "2:",
             SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX,
             RET = const G_RET, GUARD0 = const G_GUARD0,
@@ -123,10 +130,13 @@ pub unsafe fn mcall(f: McallFn, arg: usize) -> usize {
             "mov rcx, qword ptr [rsi + {GUARD0}]",
             "mov qword ptr fs:[rax], rsi",
             "mov qword ptr fs:[0x70], rcx",
-            "mov rsp, qword ptr [rsi + {SP}]",
+            ".cfi_remember_state",
+            ".cfi_undefined rip",
             "mov rbp, qword ptr [rsi + {BP}]",
             "mov rbx, qword ptr [rsi + {BX}]",
+            "mov rsp, qword ptr [rsi + {SP}]",
             "jmp qword ptr [rsi + {PC}]",
+            ".cfi_restore_state",
             "2:",
             SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX,
             GUARD0 = const G_GUARD0, M = const G_M, G0 = const M_G0,

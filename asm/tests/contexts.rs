@@ -2,7 +2,9 @@
 
 use std::backtrace::Backtrace;
 use std::cell::Cell;
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 
 use morestack_asm::{
     GHead, Gobuf, MHead, Mcall, Morebuf, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Stack, getg, gogo, mcall,
@@ -13,7 +15,7 @@ use morestack_asm::{
 struct World {
     m: Box<MHead>,
     g: Box<GHead>,
-    _g0: Box<GHead>,
+    g0: Box<GHead>,
     _stack: Vec<u128>,
 }
 
@@ -60,6 +62,8 @@ impl World {
         });
         g0.m = &raw mut *m;
         g0.stackguard1 = 0;
+        // The bounds of the test thread's stack do not matter here.
+        g0.stack = Stack { lo: 0, hi: usize::MAX };
         let mut g = Box::new(GHead::new());
         g.m = &raw mut *m;
         g.stack = stack;
@@ -69,7 +73,7 @@ impl World {
         BODY.with(|b| b.set(Some(Box::new(body))));
         // SAFETY: reset by `drop`.
         unsafe { setg(&raw mut *g0) };
-        World { m, g, _g0: g0, _stack: memory }
+        World { m, g, g0, _stack: memory }
     }
 
     /// Runs the green thread until it gives the thread back.
@@ -239,6 +243,28 @@ fn s03_a_stale_request_on_g0_is_dropped() {
     assert_eq!(stackguard(), 0, "g0 of this test has the guard 0");
     w.resume();
     assert_eq!(w.m.morebuf.pc, 0, "morestack refused before it recorded a caller");
+}
+
+#[test]
+fn s03_too_little_room_on_g0_is_fatal_and_named() {
+    const CHILD: &str = "MORESTACK_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "s03_too_little_room_on_g0_is_fatal_and_named", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(6), "{stderr}");
+        assert!(stderr.contains("morestack on g0: the scheduler stack cannot grow"), "{stderr}");
+        return;
+    }
+    let mut w = World::new(|| ());
+    // As if the stack ended right here.
+    w.g0.stackguard1 = usize::MAX;
+    // SAFETY: a guard that the next check fails against.
+    unsafe { set_stackguard(STACK_PREEMPT) };
+    prologue!();
 }
 
 #[test]

@@ -43,6 +43,11 @@ use quote::quote;
 /// `extern "C"`. It cannot go on a `const fn`, which has no stack to check at compile time, nor on an `async fn`, whose
 /// body runs in another function's frame.
 ///
+/// Being preempted means that another green thread of the same OS thread may run before the function does. Where that is
+/// one too many, as while a `std::sync` lock is held or a thread-local is being initialised, call it in
+/// `morestack::without_preemption`; the documentation of `morestack::spawn` lists such places. In an `extern "C" fn` a stack
+/// overflow ends the process, since such a function does not unwind.
+///
 /// # `frame = BYTES`
 ///
 /// For functions whose frame is large, mostly because of arrays on the stack. `BYTES` is a constant expression, and at
