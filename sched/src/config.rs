@@ -125,6 +125,7 @@ fn bad(name: &str, value: &dyn Display, allowed: impl Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{name}={value}: allowed: {allowed}"))
 }
 
+/// The variable's value; an empty one is as good as none.
 fn env(name: &'static str) -> Option<(&'static str, String)> {
-    std::env::var_os(name).map(|value| (name, value.to_string_lossy().into_owned()))
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(|value| (name, value.to_string_lossy().into_owned()))
 }

@@ -32,23 +32,34 @@ static PREVIOUS: OnceLock<[libc::sigaction; 2]> = OnceLock::new();
 
 /// Installs the handler, once for the process.
 pub(crate) fn install() -> io::Result<()> {
-    let mut error = None;
-    PREVIOUS.get_or_init(|| {
-        SIGNALS.map(|signal| {
-            let mut old = MaybeUninit::<libc::sigaction>::zeroed();
-            // SAFETY: a zeroed sigaction is a valid one; the handler is async-signal-safe.
-            unsafe {
-                let mut new: libc::sigaction = MaybeUninit::zeroed().assume_init();
-                new.sa_sigaction = handler as *const () as usize;
-                new.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
-                if libc::sigaction(signal, &new, old.as_mut_ptr()) != 0 {
-                    error = Some(io::Error::last_os_error());
-                }
-                old.assume_init()
-            }
-        })
+    static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
+    let installed = INSTALLED.get_or_init(|| {
+        let mut previous = [None; 2];
+        for (signal, previous) in SIGNALS.into_iter().zip(&mut previous) {
+            *previous = Some(action(signal, None)?);
+        }
+        // Before the first of ours can run.
+        PREVIOUS.get_or_init(|| previous.map(|old| old.expect("read above")));
+        // SAFETY: a zeroed sigaction is a valid one.
+        let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
+        new.sa_sigaction = handler as *const () as usize;
+        new.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+        SIGNALS.into_iter().try_for_each(|signal| action(signal, Some(&new)).map(drop))
     });
-    error.map_or(Ok(()), Err)
+    installed.map_err(io::Error::from_raw_os_error)
+}
+
+/// Sets what a signal does, if `new` says so, and returns what it did. The error is the system's number.
+fn action(signal: i32, new: Option<&libc::sigaction>) -> Result<libc::sigaction, i32> {
+    let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: both pointers are valid or null; the one handler that is installed here is async-signal-safe.
+    unsafe {
+        if libc::sigaction(signal, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) == 0 {
+            Ok(old.assume_init())
+        } else {
+            Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL))
+        }
+    }
 }
 
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {

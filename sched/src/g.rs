@@ -40,6 +40,8 @@ use parking_lot::Mutex;
 use crate::join::JoinState;
 use crate::m::M;
 use crate::sched::Sched;
+use crate::site::Site;
+use crate::sync;
 
 /// The states of the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +86,14 @@ pub(crate) struct G {
     head: UnsafeCell<GHead>,
     status: AtomicU8,
     /// The park token: see [`crate::park`].
-    pub(crate) token: AtomicU8,
+    pub(crate) token: sync::AtomicU8,
     pub(crate) kind: StackKind,
+    /// Where it was spawned, for copying ones: remembers how large their stacks become.
+    pub(crate) site: Option<&'static Site>,
+    /// Bytes of the stack it started with. The owner's.
+    pub(crate) first_size: Cell<usize>,
+    /// Its stack has grown. The owner's.
+    pub(crate) grew: Cell<bool>,
     /// Resumes only on the M that started it.
     pub(crate) tied: bool,
     /// The M that started it. Written once, by the first `execute`. The owner's.
@@ -101,7 +109,7 @@ pub(crate) struct G {
     pub(crate) join: Mutex<JoinState>,
 }
 
-// SAFETY: the fields that are not Sync (head, home, preempt_off, main) are touched by the owner alone, and ownership
+// SAFETY: the fields that are not Sync (head, first_size, grew, home, preempt_off, main) are touched by the owner alone, and ownership
 // passes only by the synchronised hand-overs of the module header. `main` is Send.
 unsafe impl Send for G {}
 // SAFETY: as above.
@@ -113,14 +121,18 @@ impl G {
         id: u64,
         name: Option<Box<str>>,
         kind: StackKind,
+        site: Option<&'static Site>,
         tied: bool,
         main: Main,
     ) -> Arc<G> {
         Arc::new(G {
             head: UnsafeCell::new(GHead::new()),
             status: AtomicU8::new(Status::Idle as u8),
-            token: AtomicU8::new(0),
+            token: sync::AtomicU8::new(0),
             kind,
+            site,
+            first_size: Cell::new(0),
+            grew: Cell::new(false),
             tied,
             home: Cell::new(None),
             preempt_off: Cell::new(0),
@@ -205,6 +217,12 @@ impl GRef {
         GRef(unsafe { NonNull::new_unchecked(head.cast::<G>()) })
     }
 
+    /// The head, as a pointer to the whole `G`.
+    #[inline(always)]
+    pub(crate) fn head_ptr(self) -> *mut GHead {
+        self.0.as_ptr().cast()
+    }
+
     #[inline(always)]
     pub(crate) fn as_ptr(self) -> *mut G {
         self.0.as_ptr()
@@ -223,9 +241,6 @@ impl GRef {
         // SAFETY: the count that `new` turned into a GRef; GRefs are moved, so this happens once.
         unsafe { Arc::from_raw(self.0.as_ptr()) }
     }
-
-    /// Keeps the memory for ever: for a green thread that is abandoned in the middle, whose stack others may point to.
-    pub(crate) fn abandon(self) {}
 }
 
 impl std::ops::Deref for GRef {

@@ -17,8 +17,12 @@
 //! *No lost wake-up.* The fences order S1 before S3 and W1, W2 before W4. If the submitter's S3 misses this worker's W1
 //! (it reads n_idle before), then the worker's W4 sees the submitter's S1. If S3 sees a spinner, that spinner has yet to do
 //! its W2, and looks at all queues in its W4 after it, or finds other work first: then it calls `stop_spinning`, which,
-//! when it was the last spinner, wakes another in its stead if there is work. So while work is queued, either somebody
-//! spins, or everybody is busy.
+//! when it was the last spinner, fences, and wakes another in its stead if there is work. So while work is queued, either
+//! somebody spins, or everybody is busy.
+//!
+//! S4 counts a spinner before there is one, and meanwhile others rely on it. If the list is empty, the count is taken back
+//! before the list's lock is free again. At that moment nobody is idle. Whoever does W1 later does W3 after the S2 of
+//! those that relied on the count, so its W4 sees their work.
 //!
 //! *No double wake.* A worker is woken by whoever takes it from the list, under the lock, and by nobody else. A worker
 //! that wants to leave (W4, or its alarm) and is not in the list any more has been taken: its token is on the way, and it
@@ -32,104 +36,153 @@
 //! A worker taken from the list for untied work comes back spinning, already counted in S4: in between, other submitters
 //! see a spinner and need not wake another one. This is the chain that spreads a burst: each woken worker that finds
 //! work, and was the last spinner, wakes the next.
+//!
+//! `loom.rs` checks this on models: two workers and a submitter, one worker and two submitters, an inbox and an alarm.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicUsize, fence};
+use std::time::Instant;
 
-use parking_lot::Mutex;
-
-use crate::m::M;
-use crate::sched::Sched;
+use crate::m::Parker;
+use crate::sync::{AtomicUsize, Cell, Mutex, fence};
 
 #[derive(Default)]
 pub(crate) struct Idle {
-    /// The indices of the sleeping Ms, the last to come on top: its cache is the warmest.
+    /// The indices of the sleeping workers, the last to come on top: its cache is the warmest.
     list: Mutex<Vec<usize>>,
     /// The list's length, written under its lock.
-    n_idle: AtomicUsize,
-    n_spinning: AtomicUsize,
+    pub(crate) n_idle: AtomicUsize,
+    /// Workers that search, or have been woken to. Ahead of that in S4 only.
+    pub(crate) n_spinning: AtomicUsize,
+}
+
+/// What the protocol has of each worker.
+pub(crate) struct SleepState {
+    index: usize,
+    /// Whether it is counted in `n_spinning`. Its own thread's.
+    pub(crate) spinning: Cell<bool>,
+    pub(crate) parker: Parker,
+}
+
+impl SleepState {
+    pub(crate) fn new(index: usize) -> SleepState {
+        SleepState { index, spinning: Cell::new(false), parker: Parker::default() }
+    }
+}
+
+/// The runtime as the protocol sees it.
+pub(crate) trait Workers {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// That of the worker with this index.
+    fn sleep_state(&self, index: usize) -> &SleepState;
+
+    /// Whether there is work that any worker may take.
+    fn has_work(&self) -> bool;
 }
 
 impl Idle {
     /// S2-S4: after work was put where any worker finds it.
     #[inline]
-    pub(crate) fn wakep(&self, sched: &Sched) {
+    pub(crate) fn wakep(&self, workers: &impl Workers) {
         fence(SeqCst);
         if self.n_idle.load(SeqCst) == 0 || self.n_spinning.load(SeqCst) != 0 {
             return;
         }
-        self.wake_spinner(sched);
+        self.wake_spinner(workers);
     }
 
     #[cold]
-    fn wake_spinner(&self, sched: &Sched) {
+    fn wake_spinner(&self, workers: &impl Workers) {
         // Of several submitters one wakes; the others rely on the spinner it brings.
         if self.n_spinning.compare_exchange(0, 1, SeqCst, SeqCst).is_err() {
             return;
         }
-        let taken = {
-            let mut list = self.list.lock();
-            let taken = list.pop();
-            self.n_idle.store(list.len(), SeqCst);
-            taken
+        let mut list = self.list.lock();
+        let Some(index) = list.pop() else {
+            // Under the lock: see "No lost wake-up".
+            self.n_spinning.fetch_sub(1, SeqCst);
+            return;
         };
-        match taken {
-            Some(index) => sched.ms[index].parker.unpark(),
-            None => {
-                self.n_spinning.fetch_sub(1, SeqCst);
-            }
-        }
+        self.n_idle.store(list.len(), SeqCst);
+        drop(list);
+        workers.sleep_state(index).parker.unpark();
     }
 
-    /// S2-S4 for tied work: after it was put into the inbox of `m`.
-    pub(crate) fn wake_tied(&self, m: &M) {
+    /// S2-S4 for tied work: after it was put into the inbox of `worker`.
+    pub(crate) fn wake_tied(&self, worker: &SleepState) {
         fence(SeqCst);
-        if self.n_idle.load(SeqCst) == 0 || !self.leave(m) {
+        if self.n_idle.load(SeqCst) == 0 || !self.leave(worker) {
             return;
         }
         // It comes back as a spinner, like all that are woken.
         self.n_spinning.fetch_add(1, SeqCst);
-        m.parker.unpark();
+        worker.parker.unpark();
     }
 
-    /// Whether `m` may search the others' queues; it is counted as spinning then.
-    pub(crate) fn start_spinning(&self, sched: &Sched, m: &M) -> bool {
-        if !m.spinning.get() {
-            let busy = sched.ps.len() - self.n_idle.load(Relaxed);
+    /// Whether the calling worker may search the others' queues; it is counted as spinning then.
+    pub(crate) fn start_spinning(&self, workers: &impl Workers, me: &SleepState) -> bool {
+        if !me.spinning.get() {
+            let busy = workers.count() - self.n_idle.load(Relaxed);
             if 2 * self.n_spinning.load(Relaxed) >= busy {
                 return false;
             }
             self.n_spinning.fetch_add(1, SeqCst);
-            m.spinning.set(true);
+            me.spinning.set(true);
         }
         true
     }
 
-    /// `m` found work: if it was the last that searched, another one is woken, for what else there may be.
+    /// The calling worker found work: if it was the last that searched, another one is woken, for what else there may be.
     #[inline]
-    pub(crate) fn stop_spinning(&self, sched: &Sched, m: &M) {
-        if m.spinning.replace(false) && self.n_spinning.fetch_sub(1, SeqCst) == 1 && sched.has_work() {
-            self.wakep(sched);
+    pub(crate) fn stop_spinning(&self, workers: &impl Workers, me: &SleepState) {
+        if me.spinning.replace(false) && self.n_spinning.fetch_sub(1, SeqCst) == 1 {
+            // As W3: those that still saw this spinner did S1 before.
+            fence(SeqCst);
+            if workers.has_work() {
+                self.wakep(workers);
+            }
         }
     }
 
+    /// W1 to W5, with `work` for W4; if it comes to W5, asks `alarm` how long to sleep at most. The calling worker comes
+    /// back as a spinner. False if it did not sleep.
+    pub(crate) fn sleep(
+        &self,
+        me: &SleepState,
+        work: impl FnOnce() -> bool,
+        alarm: impl FnOnce() -> Option<Instant>,
+    ) -> bool {
+        self.enter(me);
+        if work() {
+            self.cancel(me);
+            return false;
+        }
+        if me.parker.park_until(alarm()) {
+            me.spinning.set(true);
+        } else {
+            self.cancel(me);
+        }
+        true
+    }
+
     /// W1, W2, W3.
-    pub(crate) fn enter(&self, m: &M) {
+    pub(crate) fn enter(&self, me: &SleepState) {
         {
             let mut list = self.list.lock();
-            list.push(m.index);
+            list.push(me.index);
             self.n_idle.store(list.len(), SeqCst);
         }
-        if m.spinning.replace(false) {
+        if me.spinning.replace(false) {
             self.n_spinning.fetch_sub(1, SeqCst);
         }
         fence(SeqCst);
     }
 
-    /// Takes `m` off the list; false if a waker has done so.
-    fn leave(&self, m: &M) -> bool {
+    /// Takes `worker` off the list; false if a waker has done so.
+    pub(crate) fn leave(&self, worker: &SleepState) -> bool {
         let mut list = self.list.lock();
-        let Some(at) = list.iter().rposition(|&i| i == m.index) else {
+        let Some(at) = list.iter().rposition(|&i| i == worker.index) else {
             return false;
         };
         list.remove(at);
@@ -137,18 +190,18 @@ impl Idle {
         true
     }
 
-    /// `m`, in the list, does not want to sleep (W4), or its alarm rang. It comes back as a spinner either way.
-    pub(crate) fn cancel(&self, m: &M) {
-        if self.leave(m) {
+    /// The calling worker found work in W4, or its alarm rang. It comes back as a spinner either way.
+    fn cancel(&self, me: &SleepState) {
+        if self.leave(me) {
             self.n_spinning.fetch_add(1, SeqCst);
         } else {
-            m.parker.park_until(None);
+            me.parker.park_until(None);
         }
-        m.spinning.set(true);
+        me.spinning.set(true);
     }
 
     /// Takes all off the list and wakes them: the runtime stops.
-    pub(crate) fn wake_all(&self, sched: &Sched) {
+    pub(crate) fn wake_all(&self, workers: &impl Workers) {
         let all = {
             let mut list = self.list.lock();
             let all = std::mem::take(&mut *list);
@@ -157,7 +210,7 @@ impl Idle {
         };
         for index in all {
             self.n_spinning.fetch_add(1, SeqCst);
-            sched.ms[index].parker.unpark();
+            workers.sleep_state(index).parker.unpark();
         }
     }
 }

@@ -19,10 +19,10 @@
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use crate::g::{G, Payload};
+use crate::m;
 use crate::thread::{self, Thread};
 
 /// Whether a green thread is done, and who waits for that.
@@ -118,6 +118,9 @@ impl<T> JoinHandle<T> {
 
     /// Waits for the green thread and returns its result. A green thread that waits is parked; an OS thread blocks.
     ///
+    /// In a destructor during a panic the worker itself is blocked ([`park`](crate::park())): joining a green thread there
+    /// that is tied to the same worker waits for ever, or until the runtime stops.
+    ///
     /// # Errors
     ///
     /// The payload of the panic that ended it; a [`StackOverflow`](crate::StackOverflow); [`RuntimeStopped`]; or the
@@ -150,11 +153,6 @@ impl<T> JoinHandle<T> {
     pub fn thread(&self) -> &Thread {
         &self.thread
     }
-
-    /// The result, or the panic continued in the caller.
-    pub(crate) fn join_or_resume(self) -> T {
-        self.join().unwrap_or_else(|payload| resume_unwind(payload))
-    }
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {
@@ -173,15 +171,18 @@ fn wait(g: &Arc<G>) -> bool {
             }
             // SAFETY: not done, and the lock is held.
             let sched = unsafe { g.sched() };
-            if sched.is_stopped() {
-                return false;
-            }
+            let inside = m::current_sched().is_some_and(|mine| std::ptr::eq(mine, sched));
+            // It keeps its worker from leaving.
+            let blocks = inside && std::thread::panicking();
             if state.waiter.is_none() {
                 let me = thread::current();
-                // A green thread of the same runtime stops with it and needs no waking.
-                let outside = crate::m::current_sched().is_none_or(|mine| !std::ptr::eq(mine, sched));
-                let key = outside.then(|| sched.joiners.insert(me.clone()));
+                // One that leaves its worker to others stops with the runtime and needs no waking.
+                let key = (!inside || blocks).then(|| sched.joiners.insert(me.clone()));
                 state.waiter = Some(Waiter { thread: me, key });
+            }
+            // After the registration: whoever stops the runtime looks at the list after it has said so.
+            if sched.is_stopped() || blocks && sched.stop_requested() {
+                return false;
             }
         }
         crate::park();

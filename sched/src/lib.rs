@@ -32,16 +32,19 @@
 //! | `schedule` | the scheduler loop: where the next green thread comes from |
 //! | `ready`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
 //! | `park`, `timers`, `join` | waiting |
-//! | `newstack`, `stack` | a prologue check failed: grow, preempt |
+//! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
 //! | `sysmon` | time slices |
 //! | `worker`, `runtime`, `config` | start and end |
 //! | `fault`, `stress` | finding mistakes |
+//! | `sync`, `loom` | models of the protocols between threads |
 
 mod config;
 mod fault;
 mod g;
 mod idle;
 mod join;
+#[cfg(all(test, loom))]
+mod loom;
 mod m;
 mod metrics;
 mod newstack;
@@ -51,9 +54,11 @@ mod ready;
 mod runtime;
 mod sched;
 mod schedule;
+mod site;
 mod spawn;
 mod stack;
 mod stress;
+mod sync;
 mod sysmon;
 mod thread;
 mod tied;

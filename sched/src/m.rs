@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `head`, `g0`, the `Cell`s, `tied` | its own OS thread |
 //! | `inbox` | any thread puts tied green threads in that were made ready elsewhere; its own takes them out |
-//! | `parker` | its own thread waits, any thread wakes |
+//! | `sleep` | its own thread sleeps, any thread wakes: see [`crate::idle`] |
 //! | `slot` | set and cleared by its own thread, written through by sysmon, under the lock: sysmon never writes into the control block of a thread that has exited |
 //!
 //! `tied_next` is to the tied what [`runnext`](crate::p) is to the rest, except that nobody steals from it.
@@ -19,18 +19,19 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use morestack_asm::{GHead, MHead, Morebuf, STACK_PREEMPT, Stack, getg};
-use parking_lot::{Condvar, Mutex};
 
 use crate::g::{G, GRef};
+use crate::idle::SleepState;
 use crate::metrics::StackLot;
 use crate::newstack::newstack;
 use crate::p::P;
 use crate::sched::Sched;
+use crate::sync::{AtomicBool, Condvar, Mutex};
 use crate::tied::Tied;
 
 #[repr(C)]
@@ -48,13 +49,14 @@ pub(crate) struct M {
     pub(crate) tied_next: Cell<Option<GRef>>,
     tied: UnsafeCell<Tied>,
     pub(crate) tick: Cell<u32>,
+    /// Tied green threads that it started and that have not finished.
+    pub(crate) started: Cell<u64>,
     /// The last green thread ran to the end of its slice.
     pub(crate) slice_over: Cell<bool>,
-    pub(crate) spinning: Cell<bool>,
     pub(crate) rng: Cell<u64>,
     pub(crate) lot: StackLot,
-    pub(crate) inbox: Inbox,
-    pub(crate) parker: Parker,
+    pub(crate) inbox: Inbox<GRef>,
+    pub(crate) sleep: SleepState,
     slot: Mutex<Slot>,
 }
 
@@ -85,12 +87,12 @@ impl M {
             tied_next: Cell::new(None),
             tied: UnsafeCell::new(Tied::default()),
             tick: Cell::new(0),
+            started: Cell::new(0),
             slice_over: Cell::new(false),
-            spinning: Cell::new(false),
             rng: Cell::new(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(index as u64 + 1)),
             lot: StackLot::default(),
-            inbox: Inbox::default(),
-            parker: Parker::default(),
+            inbox: Inbox::new(),
+            sleep: SleepState::new(index),
             slot: Mutex::new(Slot(ptr::null())),
         }
     }
@@ -105,6 +107,12 @@ impl M {
     pub(crate) fn sched(&self) -> &Sched {
         // SAFETY: a runtime outlives the threads that run it.
         unsafe { self.sched.get().expect("an M that runs has a runtime").as_ref() }
+    }
+
+    /// The pointer that heads keep: of the whole M.
+    #[inline(always)]
+    pub(crate) fn head_ptr(&self) -> *mut MHead {
+        ptr::from_ref(self).cast::<MHead>().cast_mut()
     }
 
     /// The P it holds.
@@ -198,15 +206,18 @@ pub(crate) fn current_sched<'a>() -> Option<&'a Sched> {
 }
 
 /// Tied green threads that other threads made ready.
-#[derive(Default)]
-pub(crate) struct Inbox {
-    queue: Mutex<Vec<GRef>>,
+pub(crate) struct Inbox<T> {
+    queue: Mutex<Vec<T>>,
     /// Read without the lock by the owner: it misses an entry only while the sender has yet to look for a sleeper.
     full: AtomicBool,
 }
 
-impl Inbox {
-    pub(crate) fn push(&self, g: GRef) {
+impl<T> Inbox<T> {
+    pub(crate) fn new() -> Inbox<T> {
+        Inbox { queue: Mutex::new(Vec::new()), full: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn push(&self, g: T) {
         let mut queue = self.queue.lock();
         queue.push(g);
         self.full.store(true, Release);
@@ -217,7 +228,7 @@ impl Inbox {
         !self.full.load(Acquire)
     }
 
-    pub(crate) fn drain(&self, take: impl FnMut(GRef)) {
+    pub(crate) fn drain(&self, take: impl FnMut(T)) {
         let mut queue = self.queue.lock();
         queue.drain(..).for_each(take);
         self.full.store(false, Relaxed);

@@ -1,10 +1,12 @@
 //! Counters: written by one thread each, read by anyone, never locked.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::sched::Sched;
 
-/// A counter with one writer: a load and a store, not an atomic addition, so that it costs what a plain one does.
+/// A counter with one writer: a load and a store, not an atomic addition, so that it costs what a plain one does. Who reads
+/// a count sees what was done before it was counted.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -12,11 +14,11 @@ impl Counter {
     /// For the one writer.
     #[inline(always)]
     pub(crate) fn add(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Release);
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.load(Acquire)
     }
 }
 

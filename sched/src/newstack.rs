@@ -21,6 +21,7 @@
 //! page below those.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::panic::resume_unwind;
 
 use morestack_asm::{GHead, Raise, STACK_GUARD, STACK_PREEMPT, set_stackguard, systemstack};
@@ -153,7 +154,10 @@ fn raise_overflow() -> ! {
     };
     let overflow = StackOverflow { limit };
     // On g0: the room that is left here is the unwinder's.
-    systemstack(|| eprintln!("morestack: green thread '{}' (id {}): {overflow} ({setting})", g.label(), g.id));
+    systemstack(|| {
+        // Nobody may be reading.
+        let _ = writeln!(io::stderr(), "morestack: green thread '{}' (id {}): {overflow} ({setting})", g.label(), g.id);
+    });
     resume_unwind(Box::new(overflow))
 }
 
@@ -161,7 +165,8 @@ fn raise_overflow() -> ! {
 fn fatal(m: &M, g: &G, what: &str) -> ! {
     // SAFETY: on the thread of `m`, with the green thread suspended.
     let (head, morebuf) = unsafe { (&*g.head(), (*m.head.get()).morebuf) };
-    eprintln!(
+    let _ = writeln!(
+        io::stderr(),
         "morestack: fatal: {what}: green thread '{}' (id {}, {:?}), worker {}\n\
          \tstack=[{:#x}, {:#x}) sched={{pc:{:#x} sp:{:#x}}} morebuf={{pc:{:#x} sp:{:#x}}}",
         g.label(),

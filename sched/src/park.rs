@@ -21,13 +21,16 @@
 //!
 //! *The stack is at rest.* PARKED is published by `park_m` on g0, after the context was saved and after any shrinking.
 //!
+//! `loom.rs` checks these three on a model with two unparkers.
+//!
 //! A sleeping green thread is owned by its timer, not by its token: `unpark` during a sleep leaves a token and does not
 //! cut the sleep short, as with `std::thread::sleep`.
 //!
 //! # While unwinding
 //!
 //! The unwinder's state and the panic count are the OS thread's. A green thread that parks in a destructor during a
-//! panic therefore blocks its OS thread (PARKED_OS) instead of leaving it; `yield_now` does nothing then.
+//! panic therefore blocks its OS thread (PARKED_OS) instead of leaving it; `yield_now` does nothing then. The handle of
+//! that OS thread stays where it is when it has been used: a waker may be late, and the next one needs it then.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
@@ -39,17 +42,56 @@ use crate::g::{G, GRef, Status};
 use crate::m::{self, M};
 use crate::ready::{Next, ready};
 use crate::stack;
+use crate::sync::AtomicU8;
 
 const EMPTY: u8 = 0;
 const NOTIFIED: u8 = 1;
-const PARKED: u8 = 2;
+pub(crate) const PARKED: u8 = 2;
 const PARKED_OS: u8 = 3;
+
+/// The park token of a green thread, and its changes of state.
+#[derive(Clone, Copy)]
+pub(crate) struct Token<'a>(pub(crate) &'a AtomicU8);
+
+impl<'a> Token<'a> {
+    #[inline(always)]
+    fn of(g: &'a G) -> Token<'a> {
+        Token(&g.token)
+    }
+
+    /// Takes it if it is there.
+    #[inline(always)]
+    pub(crate) fn take(self) -> bool {
+        self.0.compare_exchange(NOTIFIED, EMPTY, Acquire, Acquire).is_ok()
+    }
+
+    /// From EMPTY to `parked`, PARKED or PARKED_OS; false if it is there.
+    #[inline(always)]
+    pub(crate) fn publish(self, parked: u8) -> bool {
+        self.0.compare_exchange(EMPTY, parked, AcqRel, Acquire).is_ok()
+    }
+
+    /// Takes it, there or not.
+    #[inline(always)]
+    pub(crate) fn clear(self) {
+        self.0.swap(EMPTY, Acquire);
+    }
+
+    /// Puts it there. Returns the state before.
+    #[inline(always)]
+    pub(crate) fn notify(self) -> u8 {
+        self.0.swap(NOTIFIED, AcqRel)
+    }
+}
 
 /// Blocks the calling thread until its token is made available by [`Thread::unpark`](crate::Thread::unpark), and takes
 /// it. Returns at once if it is available already.
 ///
 /// As `std::thread::park`, on green threads too: those leave their OS thread to others. It may return without a token,
 /// so call it in a loop that checks what is waited for. On an OS thread it is `std::thread::park`.
+///
+/// In a destructor during a panic it blocks the worker, with all green threads that are tied to it: the state of a panic
+/// belongs to the OS thread. What is waited for there must not depend on one of them.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,7 +110,8 @@ pub fn park() {
     let Some(g) = m::current_g() else {
         return std::thread::park();
     };
-    if g.token.compare_exchange(NOTIFIED, EMPTY, Acquire, Acquire).is_ok() {
+    let token = Token::of(g);
+    if token.take() {
         return;
     }
     if std::thread::panicking() {
@@ -76,7 +119,7 @@ pub fn park() {
     }
     // SAFETY: on a green thread, not unwinding; `park_m` publishes it to one waker at most.
     unsafe { mcall(park_m, 0) };
-    g.token.swap(EMPTY, Acquire);
+    token.clear();
 }
 
 unsafe fn park_m(head: *mut GHead, _: usize) {
@@ -86,7 +129,7 @@ unsafe fn park_m(head: *mut GHead, _: usize) {
     // Before it is published: afterwards it is the waker's.
     stack::shrink(m, &g);
     g.set_status(Status::Running, Status::Waiting);
-    if g.token.compare_exchange(EMPTY, PARKED, AcqRel, Acquire).is_err() {
+    if !Token::of(&g).publish(PARKED) {
         g.set_status(Status::Waiting, Status::Running);
         m.resume(g);
     }
@@ -95,17 +138,18 @@ unsafe fn park_m(head: *mut GHead, _: usize) {
 fn park_os(g: &G) {
     let me = std::thread::current();
     g.join.lock().os_thread = Some(me);
-    if g.token.compare_exchange(EMPTY, PARKED_OS, AcqRel, Acquire).is_ok() {
-        while g.token.load(Acquire) == PARKED_OS {
+    let token = Token::of(g);
+    if token.publish(PARKED_OS) {
+        while token.0.load(Acquire) == PARKED_OS {
             std::thread::park();
         }
     }
-    g.token.swap(EMPTY, Acquire);
+    token.clear();
 }
 
 /// Makes the token of `g` available, and the green thread runnable if it waits for it.
 pub(crate) fn unpark(g: &Arc<G>) {
-    match g.token.swap(NOTIFIED, AcqRel) {
+    match Token::of(g).notify() {
         PARKED => {
             // SAFETY: this swap took PARKED, so this is the one waker, and the scheduler's count with it.
             let g = unsafe { GRef::from_head(g.head()) };
@@ -114,7 +158,7 @@ pub(crate) fn unpark(g: &Arc<G>) {
             ready(unsafe { g.sched() }, g, Next::Soon);
         }
         PARKED_OS => {
-            if let Some(thread) = g.join.lock().os_thread.take() {
+            if let Some(thread) = &g.join.lock().os_thread {
                 thread.unpark();
             }
         }
@@ -123,7 +167,7 @@ pub(crate) fn unpark(g: &Arc<G>) {
 }
 
 /// Gives way to the other runnable green threads: the caller goes to the tail of its run queue. On an OS thread it is
-/// `std::thread::yield_now`.
+/// `std::thread::yield_now`. In a destructor during a panic it does nothing.
 pub fn yield_now() {
     if m::current_g().is_none() {
         std::thread::yield_now();
@@ -201,8 +245,9 @@ unsafe fn sleep_m(head: *mut GHead, when: usize) {
 
 /// Runs `f` without preempting it: a request that arrives meanwhile is answered when `f` has returned. Nests.
 ///
-/// For code that keeps a `&mut` into a thread-local, or a lock of the operating system, for the length of a call into
-/// functions that carry checks. `f` may still park, sleep or yield by its own call. On an OS thread it only calls `f`.
+/// For code that holds a `std::sync` lock, initialises a `OnceLock` or a `thread_local!`, or keeps a borrow of a
+/// thread-local, and calls functions that carry checks meanwhile: others on the same worker would find it locked, half
+/// made or borrowed. `f` may still park, sleep or yield by its own call. On an OS thread it only calls `f`.
 ///
 /// # Panics
 ///

@@ -18,6 +18,7 @@
 use crate::g::GRef;
 use crate::m::{self, M};
 use crate::sched::Sched;
+use crate::schedule;
 
 /// How soon.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,7 @@ fn home(g: &GRef) -> Option<&M> {
 /// To the inbox of its M.
 fn send(sched: &Sched, home: &M, g: GRef) {
     home.inbox.push(g);
-    sched.idle.wake_tied(home);
+    sched.idle.wake_tied(&home.sleep);
 }
 
 /// On a worker of the green thread's runtime.
@@ -103,5 +104,6 @@ fn pull_injected(m: &M) {
         // A failure means that others took from it at the same time: it is being emptied.
         // SAFETY: on the thread of `m`, which holds its P.
         let _ = injector.steal_batch(unsafe { m.p().deque() });
+        schedule::spread(m);
     }
 }

@@ -6,17 +6,20 @@
 //!
 //! 1. `stop` is set; sleeping workers are woken, running green threads are asked for preemption as ever;
 //! 2. each worker leaves its loop when its green thread next gives the thread back;
-//! 3. on its way out it empties its queues: green threads that never ran end with `RuntimeStopped`; those in the
-//!    middle are abandoned: never resumed, their destructors not run, their memory kept, since others may point to it;
-//! 4. the last worker to leave sets `stopped`: joiners outside return `RuntimeStopped`;
-//! 5. whoever ends the runtime waits for the workers, then for visitors, and if nothing was abandoned the `Sched` is
-//!    freed; else it stays, as handles of abandoned green threads refer to it.
+//! 3. on its way out it empties its queues. Green threads in the middle are abandoned: never resumed, their destructors
+//!    not run, their memory kept, since others may point to it. For the same reason a worker that started abandoned tied
+//!    green threads does not exit but sleeps: its thread-locals may be lent out;
+//! 4. the last worker to leave sets `stopped`: joiners outside return `RuntimeStopped`. Then, as an ordinary OS thread, it
+//!    drops the closures of the green threads that never ran, and ends those with `RuntimeStopped`;
+//! 5. whoever ends the runtime waits for that, then for visitors. If nothing was abandoned it joins the threads, and the
+//!    `Sched` is freed; else it stays, as handles of abandoned green threads refer to it.
 //!
 //! A worker that ends its own runtime cannot wait for itself: steps 1 to 4 happen without it, and the `Sched` stays.
 
 use std::fmt;
 use std::io;
 use std::mem;
+use std::panic::{Location, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -102,9 +105,15 @@ impl Runtime {
             let (sched, running) = (runtime.sched.clone(), running.clone());
             let name = format!("{}-{index}", sched.config.thread_name);
             let started = std::thread::Builder::new().name(name).stack_size(worker::G0_STACK).spawn(move || {
-                worker::run(&sched, &sched.ms[index]);
+                let exits = worker::run(&sched, &sched.ms[index]);
+                // What this thread wrote as an M is visible to whoever is the last.
                 if running.fetch_sub(1, Ordering::AcqRel) == 1 {
                     sched.set_stopped();
+                }
+                if !exits {
+                    loop {
+                        std::thread::park();
+                    }
                 }
             });
             match started {
@@ -144,9 +153,20 @@ impl Runtime {
         F: FnOnce() -> T + Send,
         T: Send,
     {
+        /// While `f` borrows, this frame must not be left, by a panic of the waiting either.
+        struct AbortOnUnwind;
+        impl Drop for AbortOnUnwind {
+            fn drop(&mut self) {
+                std::process::abort();
+            }
+        }
         // SAFETY: joined before this returns, so nothing that `f` borrows is gone while it runs; the runtime cannot be
         // shut down meanwhile, since that takes it by value.
-        unsafe { spawn::spawn_unchecked(&self.sched, Attrs::default(), f) }.join_or_resume()
+        let handle = unsafe { spawn::spawn_unchecked(&self.sched, Attrs::default(), f) };
+        let guard = AbortOnUnwind;
+        let result = handle.join();
+        mem::forget(guard);
+        result.unwrap_or_else(|payload| resume_unwind(payload))
     }
 
     /// [`spawn`](crate::spawn) on this runtime, from any thread.
@@ -164,13 +184,14 @@ impl Runtime {
     /// # Safety
     ///
     /// The contract of [`go`](crate::go).
+    #[track_caller]
     pub unsafe fn go<F, T>(&self, f: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
         // SAFETY: everything is 'static; the caller keeps the contract.
-        unsafe { spawn::spawn_unchecked(&self.sched, Attrs::go(), f) }
+        unsafe { spawn::spawn_unchecked(&self.sched, Attrs::go(Location::caller()), f) }
     }
 
     /// What it has done so far.
@@ -190,9 +211,10 @@ impl Runtime {
     pub fn shutdown(self, timeout: Duration) -> Result<(), Unfinished> {
         assert!(!self.is_mine(), "Runtime::shutdown called by one of its own green threads");
         self.sched.drain.wait(&self.sched, Instant::now().checked_add(timeout));
-        let sched = self.sched.clone();
+        // Now, not after: dropping ends those that never ran.
+        let unfinished = self.sched.unfinished();
         drop(self);
-        match sched.unfinished() {
+        match unfinished {
             0 => Ok(()),
             count => Err(Unfinished { count }),
         }
@@ -217,14 +239,18 @@ impl Drop for Runtime {
             mem::forget(self.sched.clone());
             return;
         }
-        for thread in self.threads.drain(..) {
-            // A worker does not panic; if one did, the panic hook has said so.
-            let _ = thread.join();
+        if self.threads.len() >= self.sched.ms.len() {
+            self.sched.wait_until_left();
         }
         self.sched.wait_for_visitors();
-        // Never-started ones were counted as completed when they were dropped.
         if self.sched.unfinished() != 0 {
+            // Abandoned green threads refer to it, and some of the threads stay.
             mem::forget(self.sched.clone());
+            return;
+        }
+        for thread in self.threads.drain(..) {
+            // A worker that panics aborts the process.
+            let _ = thread.join();
         }
     }
 }

@@ -8,7 +8,7 @@
 //! [`crate::runtime`].
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, fence};
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::Injector;
@@ -17,10 +17,12 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::config::Config;
 use crate::g::GRef;
-use crate::idle::Idle;
+use crate::idle::{Idle, SleepState, Workers};
 use crate::m::M;
 use crate::metrics::StackGauge;
 use crate::p::P;
+use crate::schedule;
+use crate::sync::{AtomicUsize, yield_now};
 use crate::sysmon::Alarm;
 use crate::thread::Thread;
 
@@ -35,7 +37,13 @@ pub(crate) struct Sched {
     stop: AtomicBool,
     /// All workers have left: nothing runs any more.
     stopped: AtomicBool,
-    visitors: AtomicUsize,
+    /// Green threads that never ran, for the last worker to end.
+    unstarted: Mutex<Vec<GRef>>,
+    /// How many were ended so.
+    dropped: AtomicU64,
+    /// The last worker is done with the runtime.
+    left: Latch,
+    visitors: Visitors,
     pub(crate) drain: Drain,
     pub(crate) spawned_outside: AtomicU64,
     pub(crate) stacks: StackGauge,
@@ -53,7 +61,10 @@ impl Sched {
             sysmon: Alarm::default(),
             stop: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
-            visitors: AtomicUsize::new(0),
+            unstarted: Mutex::default(),
+            dropped: AtomicU64::new(0),
+            left: Latch::default(),
+            visitors: Visitors::default(),
             drain: Drain::default(),
             spawned_outside: AtomicU64::new(0),
             stacks: StackGauge::default(),
@@ -62,16 +73,13 @@ impl Sched {
         }
     }
 
-    /// Whether there is work that any worker may take.
-    pub(crate) fn has_work(&self) -> bool {
-        !self.injector.is_empty() || self.ps.iter().any(|p| p.has_work())
-    }
-
     /// Asks all workers to leave.
     pub(crate) fn request_stop(&self) {
         self.stop.store(true, SeqCst);
         self.idle.wake_all(self);
         self.sysmon.ring();
+        // Those of its own that block their worker.
+        self.joiners.unpark_all();
     }
 
     #[inline(always)]
@@ -79,11 +87,35 @@ impl Sched {
         self.stop.load(Relaxed)
     }
 
-    /// Called when the last worker has left.
+    /// Keeps green threads that never ran for [`set_stopped`](Self::set_stopped) to end: their closures' destructors may
+    /// wait for anything, and a worker that still has to leave must not.
+    pub(crate) fn leave_unstarted(&self, gs: impl Iterator<Item = GRef>) {
+        self.unstarted.lock().extend(gs);
+    }
+
+    /// Called by the thread of the last worker, an ordinary OS thread again.
     pub(crate) fn set_stopped(&self) {
         self.stopped.store(true, SeqCst);
         self.sysmon.ring();
         self.joiners.unpark_all();
+        loop {
+            // A destructor may spawn by a handle of this runtime.
+            let injected = std::iter::from_fn(|| self.injector.steal().success());
+            let gs: Vec<GRef> = self.unstarted.lock().drain(..).chain(injected).collect();
+            if gs.is_empty() {
+                break;
+            }
+            for g in gs {
+                self.dropped.fetch_add(1, SeqCst);
+                schedule::end_unstarted(g, None);
+            }
+        }
+        self.left.open();
+    }
+
+    /// Waits until the last worker is done with the runtime.
+    pub(crate) fn wait_until_left(&self) {
+        self.left.wait();
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -92,23 +124,86 @@ impl Sched {
 
     /// Green threads that were spawned and have not finished. Exact when nothing runs.
     pub(crate) fn unfinished(&self) -> u64 {
-        // Completed first: a green thread that is counted as completed was counted as spawned before.
+        // Ended first: a green thread that is counted as ended was counted as spawned before.
         let completed: u64 = self.ps.iter().map(|p| p.stats.completed.get()).sum();
+        let ended = completed + self.dropped.load(SeqCst);
         let inside: u64 = self.ps.iter().map(|p| p.stats.spawned_here.get()).sum();
-        (self.spawned_outside.load(SeqCst) + inside).saturating_sub(completed)
+        (self.spawned_outside.load(SeqCst) + inside).saturating_sub(ended)
     }
 
     /// Keeps the runtime from being freed until the guard is dropped.
     pub(crate) fn visit(&self) -> Visit<'_> {
-        self.visitors.fetch_add(1, Relaxed);
+        self.visitors.enter()
+    }
+
+    /// Waits for the visitors, after the workers were waited for.
+    pub(crate) fn wait_for_visitors(&self) {
+        self.visitors.wait();
+    }
+}
+
+impl Workers for Sched {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.ms.len()
+    }
+
+    #[inline(always)]
+    fn sleep_state(&self, index: usize) -> &SleepState {
+        &self.ms[index].sleep
+    }
+
+    fn has_work(&self) -> bool {
+        !self.injector.is_empty() || self.ps.iter().any(|p| p.has_work())
+    }
+}
+
+/// Threads from outside that are about to queue a green thread, and still need the runtime after that.
+///
+/// Relaxed on the way in: the queue's push orders it. Whoever waits has waited for the worker that took from the queue,
+/// and so sees the count. `loom.rs` has the model.
+#[derive(Default)]
+pub(crate) struct Visitors(AtomicUsize);
+
+impl Visitors {
+    pub(crate) fn enter(&self) -> Visit<'_> {
+        self.0.fetch_add(1, Relaxed);
         Visit(self)
     }
 
-    /// Waits for the visitors. They are between two instructions of `ready`, so this is short.
-    pub(crate) fn wait_for_visitors(&self) {
-        while self.visitors.load(Acquire) != 0 {
-            std::thread::yield_now();
+    /// They are between two instructions of `ready`, so this is short.
+    pub(crate) fn wait(&self) {
+        while self.0.load(Acquire) != 0 {
+            yield_now();
         }
+    }
+}
+
+/// One of them; it goes when this is dropped.
+pub(crate) struct Visit<'a>(&'a Visitors);
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Release);
+    }
+}
+
+/// Opened once; who waits for it then goes on.
+#[derive(Default)]
+struct Latch {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Latch {
+    fn open(&self) {
+        *self.open.lock() = true;
+        self.opened.notify_all();
+    }
+
+    fn wait(&self) {
+        let mut open = self.open.lock();
+        self.opened.wait_while(&mut open, |open| !*open);
     }
 }
 
@@ -147,14 +242,6 @@ impl Drain {
     }
 }
 
-pub(crate) struct Visit<'a>(&'a Sched);
-
-impl Drop for Visit<'_> {
-    fn drop(&mut self) {
-        self.0.visitors.fetch_sub(1, Release);
-    }
-}
-
 /// Threads from outside that wait for one of this runtime's green threads ([`crate::join`]).
 #[derive(Default)]
 pub(crate) struct Joiners {
@@ -173,8 +260,9 @@ impl Joiners {
         self.list.lock().1.remove(&key);
     }
 
+    /// Outside of the lock: `unpark` takes others. They stay in the list, for who wakes may wait again.
     fn unpark_all(&self) {
-        let all: Vec<Thread> = self.list.lock().1.drain().map(|(_, thread)| thread).collect();
+        let all: Vec<Thread> = self.list.lock().1.values().cloned().collect();
         for thread in all {
             thread.unpark();
         }

@@ -28,6 +28,7 @@ use crossbeam_deque::Steal;
 use morestack_asm::{GHead, Gobuf, gogo, mcall};
 
 use crate::g::{G, GRef, Payload, Status};
+use crate::idle::Workers;
 use crate::m::M;
 use crate::ready::{Next, ready};
 use crate::{join, p, stack, timers};
@@ -54,7 +55,7 @@ pub(crate) fn run(m: &M) {
         };
         // SAFETY: on g0; `g` was taken from a queue or kept by its request, so this M owns it; `execute` gave it a
         // stack and set `m` and the guard.
-        let call = unsafe { gogo(g.head()) };
+        let call = unsafe { gogo(g.head_ptr()) };
         // SAFETY: the request's own contract: `call.g` was suspended just now.
         unsafe { (call.f)(call.g, call.arg) };
     }
@@ -79,12 +80,12 @@ fn schedule(m: &M) -> Option<GRef> {
         // After the kick: what was due stays first.
         run_timers(m);
         if let Some(g) = m.tied_next.take().or_else(|| p.swap_runnext(None)) {
-            sched.idle.stop_spinning(sched, m);
+            sched.idle.stop_spinning(sched, &m.sleep);
             return Some(g);
         }
         let first = if injector_first { from_injector(m) } else { None };
         if let Some(g) = first.or_else(|| local(m)).or_else(|| search(m)) {
-            sched.idle.stop_spinning(sched, m);
+            sched.idle.stop_spinning(sched, &m.sleep);
             if !over {
                 p.next_slice(if g.status() == Status::Idle { p::stamp() } else { 0 });
             }
@@ -141,7 +142,10 @@ fn from_injector(m: &M) -> Option<GRef> {
     while !sched.injector.is_empty() {
         // SAFETY: the calling thread's M holds this P.
         match sched.injector.steal_batch_and_pop(unsafe { m.p().deque() }) {
-            Steal::Success(g) => return Some(g),
+            Steal::Success(g) => {
+                spread(m);
+                return Some(g);
+            }
             Steal::Empty => break,
             Steal::Retry => std::hint::spin_loop(),
         }
@@ -149,11 +153,20 @@ fn from_injector(m: &M) -> Option<GRef> {
     None
 }
 
+/// A batch was moved into this worker's deque. While it was on the way, one that went idle saw it in neither place: it is
+/// submitted anew.
+pub(crate) fn spread(m: &M) {
+    // SAFETY: on the thread of `m`, which holds its P.
+    if !unsafe { m.p().deque() }.is_empty() {
+        m.sched().idle.wakep(m.sched());
+    }
+}
+
 /// From the other workers.
 fn search(m: &M) -> Option<GRef> {
     let (sched, p) = (m.sched(), m.p());
     let n = sched.ps.len();
-    if n == 1 || !sched.idle.start_spinning(sched, m) {
+    if n == 1 || !sched.idle.start_spinning(sched, &m.sleep) {
         return None;
     }
     for round in 0..STEAL_ROUNDS {
@@ -182,25 +195,20 @@ fn search(m: &M) -> Option<GRef> {
     None
 }
 
-/// Sleeps until there may be work, or a timer of this P is due. See [`crate::idle`] for W1 to W5.
+/// Sleeps until there may be work, or a timer of this P is due; not if there is work.
 fn sleep(m: &M) {
     let (sched, p) = (m.sched(), m.p());
-    sched.idle.enter(m);
-    if sched.has_work() || !m.inbox.is_empty() || sched.stop_requested() {
-        sched.idle.cancel(m);
-        return;
+    let work = || sched.has_work() || !m.inbox.is_empty() || sched.stop_requested();
+    let alarm = || {
+        p.idle.store(true, Relaxed);
+        let alarm = p.timers.next();
+        if alarm == timers::NEVER { None } else { timers::instant(alarm) }
+    };
+    if sched.idle.sleep(&m.sleep, work, alarm) {
+        p.next_slice(p::stamp());
+        p.idle.store(false, Relaxed);
+        sched.sysmon.worker_woke();
     }
-    p.idle.store(true, Relaxed);
-    let alarm = p.timers.next();
-    let alarm = if alarm == timers::NEVER { None } else { timers::instant(alarm) };
-    if m.parker.park_until(alarm) {
-        m.spinning.set(true);
-    } else {
-        sched.idle.cancel(m);
-    }
-    p.next_slice(p::stamp());
-    p.idle.store(false, Relaxed);
-    sched.sysmon.worker_woke();
 }
 
 /// Makes `g` ready to be resumed on this M; the first time, gives it a stack. False if there is none to be had.
@@ -210,22 +218,25 @@ fn execute(m: &M, g: GRef) -> bool {
     // SAFETY: this M owns `g`: it was just taken from a queue.
     unsafe {
         if g.status() == Status::Idle {
-            match stack::alloc(m, g.kind) {
+            match stack::alloc(m, &g) {
                 Ok(stack) => {
                     (*head).stack = stack;
                     (*head).sched = Gobuf::new(stack, gmain);
                 }
                 Err(error) => {
-                    end_unstarted(m, g, Some(Box::new(std::io::Error::from(error))));
+                    m.p().stats.completed.add(1);
+                    end_unstarted(g, Some(Box::new(std::io::Error::from(error))));
+                    m.sched().drain.check(m.sched());
                     return false;
                 }
             }
             g.set_status(Status::Idle, Status::Runnable);
             if g.tied {
                 g.home.set(Some(ptr::NonNull::from(m)));
+                m.started.set(m.started.get() + 1);
             }
         }
-        (*head).m = m.head.get();
+        (*head).m = m.head_ptr();
         (*head).stackguard0 = stack::guard(&g);
     }
     g.set_status(Status::Runnable, Status::Running);
@@ -250,29 +261,30 @@ unsafe fn goexit_m(head: *mut GHead, _: usize) {
     let (g, m) = unsafe { (GRef::from_head(head), crate::m::of(head)) };
     g.set_status(Status::Running, Status::Dead);
     stack::free(m, &g);
-    bury(m, g, None);
-}
-
-/// The end of a green thread that has neither stack nor closure any more.
-fn bury(m: &M, g: GRef, failure: Option<Payload>) {
+    if g.tied {
+        m.started.set(m.started.get() - 1);
+    }
     // Counted first: whoever returns from `join` finds it counted.
     m.p().stats.completed.add(1);
-    join::finish(&g, failure);
+    join::finish(&g, None);
     m.sched().drain.check(m.sched());
     drop(g.into_arc());
 }
 
-/// Ends a green thread that never ran. Its closure is dropped on g0: a destructor that panics there has been reported by
-/// the panic hook, and must not take the scheduler with it.
-fn end_unstarted(m: &M, g: GRef, failure: Option<Payload>) {
+/// Ends a green thread that never ran.
+pub(crate) fn end_unstarted(g: GRef, failure: Option<Payload>) {
     g.set_status(Status::Idle, Status::Dead);
     let main = g.take_main();
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(main)));
-    bury(m, g, failure);
+    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(main))) {
+        // The panic hook has reported it. The payload's destructor might panic again, and nobody is there to see that.
+        std::mem::forget(payload);
+    }
+    join::finish(&g, failure);
+    drop(g.into_arc());
 }
 
-/// Empties the queues of `m`, of its P and of the runtime when it stops: what has not started ends with
-/// [`RuntimeStopped`](crate::RuntimeStopped), what has is abandoned in the middle.
+/// Empties the queues of `m` and of its P when the runtime stops. What has not started is left to the last worker, which
+/// ends it with [`RuntimeStopped`](crate::RuntimeStopped); what has is abandoned in the middle.
 pub(crate) fn abandon_all(m: &M) {
     let p = m.p();
     // SAFETY: on the thread of `m`, which holds its P; no other reference is in use.
@@ -280,12 +292,6 @@ pub(crate) fn abandon_all(m: &M) {
     m.inbox.drain(|g| tied.push_back(g, 0));
     let nexts = [m.tied_next.take(), p.swap_runnext(None), m.take_resume()];
     let started = nexts.into_iter().flatten().chain(std::iter::from_fn(|| tied.pop_front())).chain(p.timers.take_all());
-    let queued = std::iter::from_fn(|| deque.pop().or_else(|| from_injector(m)));
-    for g in started.chain(queued).collect::<Vec<_>>() {
-        if g.status() == Status::Idle {
-            end_unstarted(m, g, None);
-        } else {
-            g.abandon();
-        }
-    }
+    let queued = std::iter::from_fn(|| deque.pop());
+    m.sched().leave_unstarted(started.chain(queued).filter(|g| g.status() == Status::Idle));
 }

@@ -3,8 +3,8 @@
 //! A green thread begins as a `G` with the closure boxed in it, and as a place for the result. It gets its stack when it
 //! first runs: a million queued spawns need no stacks at all.
 
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -16,19 +16,22 @@ use crate::m;
 use crate::ready::{Next, ready};
 use crate::runtime;
 use crate::sched::Sched;
+use crate::site::Site;
 
 /// What may be said of a green thread before it runs.
 #[derive(Default)]
 pub(crate) struct Attrs {
     name: Option<Box<str>>,
     stack: Option<StackKind>,
+    /// The caller of a copying one.
+    site: Option<&'static Location<'static>>,
     untied: bool,
 }
 
 impl Attrs {
-    /// What `go` means.
-    pub(crate) fn go() -> Attrs {
-        Attrs { stack: Some(StackKind::Copying), untied: true, ..Attrs::default() }
+    /// What `go` means, called at `site`.
+    pub(crate) fn go(site: &'static Location<'static>) -> Attrs {
+        Attrs { stack: Some(StackKind::Copying), site: Some(site), untied: true, ..Attrs::default() }
     }
 }
 
@@ -66,7 +69,8 @@ where
             new_ids(1)
         }
     };
-    let g = G::new(NonNull::from(sched), id, attrs.name, kind, !attrs.untied, main);
+    let site = attrs.site.and_then(Site::of);
+    let g = G::new(NonNull::from(sched), id, attrs.name, kind, site, !attrs.untied, main);
     debug_assert_eq!(g.status(), Status::Idle);
     ready(sched, GRef::new(g.clone()), Next::Soon);
     JoinHandle::new(g, packet)
@@ -75,8 +79,22 @@ where
 /// Runs `f` as a new green thread, as `std::thread::spawn` runs it as an OS thread.
 ///
 /// The green thread has a stack of a fixed address range ([`RuntimeBuilder::stack_size`]), committed as it is touched.
-/// Once it has started it stays on the OS thread that started it (*tied*), so thread-locals and `Rc`s in them are as sound
-/// as ever. It runs on the caller's runtime, else on the global one, which starts on first use.
+/// Once it has started it stays on the OS thread that started it (*tied*). It runs on the caller's runtime, else on the
+/// global one, which starts on first use.
+///
+/// # What it shares with its neighbours
+///
+/// The green threads of one worker take turns on one OS thread: whenever one waits, yields or is preempted. So do not let
+/// that happen
+///
+/// - **while a `std::sync` lock is held, or a `OnceLock` or `LazyLock` is being initialised**: another green thread of the
+///   worker that wants it blocks the OS thread, and the owner with it, for ever;
+/// - **while a `RefCell` in a thread-local is borrowed**: another may find it borrowed and panic;
+/// - **in the initialiser of a `thread_local!`, or inside of a thread-local that is set and restored around a call**
+///   (`scoped-tls`): std and such crates take for granted that the OS thread does nothing else meanwhile, and memory is
+///   corrupted where it does. Nothing in `spawn` can prevent this.
+///
+/// [`without_preemption`](crate::without_preemption) keeps a stretch of code whole.
 ///
 /// If the global runtime cannot start (a bad `MORESTACK_*` variable, no threads to be had) the process ends with one
 /// line that says why, and exit code 2; use [`Builder::spawn`] to handle that.
@@ -99,9 +117,9 @@ where
 
 /// Runs `f` as a new green thread on a *copying* stack, *untied*: the smallest and the most mobile.
 ///
-/// Its stack starts in the smallest class, doubles by being copied elsewhere at a prologue
-/// ([`#[prologue]`](macro@crate::prologue)) and is halved while it waits. It may continue on any worker after each
-/// safepoint.
+/// Its stack starts in the smallest class, or with what the green threads of this very call came to need; it doubles by
+/// being copied elsewhere at a prologue ([`#[prologue]`](macro@crate::prologue)) and is halved while it waits. It may
+/// continue on any worker after each safepoint.
 ///
 /// # Safety
 ///
@@ -132,19 +150,21 @@ where
 /// let handle = unsafe { morestack::go(|| depth(20_000, &mut 0)) };
 /// assert_eq!(handle.join().unwrap(), 200_030_000);
 /// ```
+#[track_caller]
 pub unsafe fn go<F, T>(f: F) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
     // SAFETY: everything is 'static; the caller keeps the contract.
-    unsafe { spawn_unchecked(here_or_exit(), Attrs::go(), f) }
+    unsafe { spawn_unchecked(here_or_exit(), Attrs::go(Location::caller()), f) }
 }
 
 /// The runtime of the caller, or the global one; a global one that cannot start ends the process.
 fn here_or_exit<'a>() -> &'a Sched {
     runtime::here().unwrap_or_else(|error| {
-        eprintln!("morestack: {error}");
+        // Nobody may be reading.
+        let _ = writeln!(io::stderr(), "morestack: {error}");
         std::process::exit(2)
     })
 }
@@ -196,13 +216,15 @@ impl Builder {
         self
     }
 
-    fn attrs(self, untied: bool) -> io::Result<Attrs> {
+    /// What was asked for, at `site`.
+    fn attrs(self, untied: bool, site: &'static Location<'static>) -> io::Result<Attrs> {
         let stack = match self.stack {
             Stack::Auto => None,
             Stack::Reserved(size) => Some(StackKind::Reserved(config::check_stack("stack size", size)?)),
             Stack::Copying => Some(StackKind::Copying),
         };
-        Ok(Attrs { name: self.name.map(String::into_boxed_str), stack, untied })
+        let site = (stack == Some(StackKind::Copying)).then_some(site);
+        Ok(Attrs { name: self.name.map(String::into_boxed_str), stack, site, untied })
     }
 
     /// As [`spawn`].
@@ -221,7 +243,7 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
         // SAFETY: everything is 'static, and the green thread is tied and does not move.
-        Ok(unsafe { spawn_unchecked(runtime::here()?, self.attrs(false)?, f) })
+        Ok(unsafe { spawn_unchecked(runtime::here()?, self.attrs(false, Location::caller())?, f) })
     }
 
     /// As [`go`], with either kind of stack.
@@ -233,12 +255,13 @@ impl Builder {
     /// # Safety
     ///
     /// The contract of [`go`]; with a stack that is not [`Stack::Copying`], its third point only.
+    #[track_caller]
     pub unsafe fn spawn_untied<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
         // SAFETY: everything is 'static; the caller keeps the contract.
-        Ok(unsafe { spawn_unchecked(runtime::here()?, self.attrs(true)?, f) })
+        Ok(unsafe { spawn_unchecked(runtime::here()?, self.attrs(true, Location::caller())?, f) })
     }
 }

@@ -7,22 +7,38 @@ use morestack_stacks::{FIXED_STACK, Moved, StackError, copystack, shrinkstack, s
 
 use crate::g::{G, GRef, StackKind, Status};
 use crate::m::M;
+use crate::site::{self, Site};
 use crate::stress;
 
 /// A stack for a green thread that runs for the first time.
-pub(crate) fn alloc(m: &M, kind: StackKind) -> Result<Stack, StackError> {
-    let size = match kind {
-        StackKind::Reserved(size) => size,
-        StackKind::Copying => FIXED_STACK,
-    };
+///
+/// A copying one starts with what its spawn site came to need, if that is to be had.
+pub(crate) fn alloc(m: &M, g: &G) -> Result<Stack, StackError> {
     // SAFETY: on g0 of an M that holds its P.
-    let stack = stackalloc(Some(unsafe { m.p().cache() }), size)?;
+    let cache = unsafe { m.p().cache() };
+    let stack = match g.kind {
+        StackKind::Reserved(size) => stackalloc(Some(cache), size)?,
+        StackKind::Copying => {
+            let size = g.site.map_or(FIXED_STACK, Site::first_size).min(m.sched().config.max_stack_size);
+            match stackalloc(Some(cache), size) {
+                Err(_) if size > FIXED_STACK => stackalloc(Some(cache), FIXED_STACK)?,
+                result => result?,
+            }
+        }
+    };
+    g.first_size.set(stack.size());
     m.sched().stacks.add(&m.lot, 1);
     Ok(stack)
 }
 
 /// Takes the stack of a green thread that ended.
 pub(crate) fn free(m: &M, g: &G) {
+    if let Some(site) = g.site
+        && !g.grew.get()
+        && m.tick.get().is_multiple_of(site::SAMPLE)
+    {
+        site.ended_as_it_began(g.first_size.get());
+    }
     // SAFETY: the caller owns the green thread, which is Dead: nothing runs on its stack and nobody refers to it.
     unsafe {
         let head = g.head();
@@ -49,6 +65,10 @@ pub(crate) fn grow(m: &M, g: &G, size: usize) -> Result<(), StackError> {
         let copied = unsafe { used(g) };
         // SAFETY: as above.
         unsafe { copystack(Some(m.p().cache()), g.head(), size, why) }?;
+        g.grew.set(true);
+        if let Some(site) = g.site {
+            site.grew(size);
+        }
         m.p().stats.grows.add(1);
         m.p().stats.bytes_copied.add(copied);
         Ok(())

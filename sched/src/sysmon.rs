@@ -24,17 +24,17 @@
 //! # Going to sleep
 //!
 //! sysmon sets `asleep`, fences, and looks whether all workers are idle; a worker that wakes clears its `idle`, fences,
-//! and looks whether sysmon is `asleep`. One of the two sees the other.
+//! and looks whether sysmon is `asleep`. One of the two sees the other; `loom.rs` has the model.
 //!
 //! It lingers for a few slices before it sleeps, so that a service that is idle between two requests does not wake it
 //! for each.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, fence};
 use std::time::{Duration, Instant};
 
 use crate::m::Parker;
 use crate::sched::Sched;
+use crate::sync::{AtomicBool, fence};
 use crate::{p, timers};
 
 /// Looks in a row at an idle runtime before sysmon sleeps. Plucked from thin air: 10 slices are 1 ms at 100 us.
@@ -72,6 +72,17 @@ impl Alarm {
 
     pub(crate) fn ring(&self) {
         self.parker.unpark();
+    }
+
+    /// Sleeps until it rings, if `idle`; after a while, does `chores` once.
+    pub(crate) fn sleep_if(&self, idle: impl FnOnce() -> bool, chores: impl FnOnce()) {
+        self.asleep.store(true, SeqCst);
+        fence(SeqCst);
+        if idle() && !self.parker.park_until(Instant::now().checked_add(SWEEP)) {
+            chores();
+            self.parker.park_until(None);
+        }
+        self.asleep.store(false, SeqCst);
     }
 }
 
@@ -187,15 +198,9 @@ pub(crate) fn run(sched: &Sched) {
 }
 
 fn sleep_until_busy(sched: &Sched) {
-    let alarm = &sched.sysmon;
-    alarm.asleep.store(true, SeqCst);
-    fence(SeqCst);
-    if sched.ps.iter().all(|p| p.idle.load(Relaxed)) && !sched.stop_requested() {
+    let idle = || sched.ps.iter().all(|p| p.idle.load(Relaxed)) && !sched.stop_requested();
+    sched.sysmon.sleep_if(idle, || {
         // One last sweep: what is kept for reuse is not needed now.
-        if !alarm.parker.park_until(Instant::now().checked_add(SWEEP)) {
-            morestack_stacks::sweep();
-            alarm.parker.park_until(None);
-        }
-    }
-    alarm.asleep.store(false, SeqCst);
+        morestack_stacks::sweep();
+    });
 }

@@ -3,6 +3,7 @@
 //! The order matters on the way in: first the M and its g0, then `g`, then the live guard, then sysmon may write to it.
 //! On the way out it is reversed, and the guard is left at 0: glibc reuses thread control blocks.
 
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -16,8 +17,10 @@ use crate::{fault, schedule};
 /// dropped before they ran, and panic messages, are what the rest is for.
 pub(crate) const G0_STACK: usize = 512 << 10;
 
-/// Runs green threads on the calling OS thread until the runtime stops.
-pub(crate) fn run(sched: &Sched, m: &M) {
+/// Runs green threads on the calling OS thread until the runtime stops. False if the thread must not exit, ever: tied
+/// green threads that were abandoned in the middle may have lent out what lives in its thread-locals.
+pub(crate) fn run(sched: &Sched, m: &M) -> bool {
+    let _guard = AbortOnUnwind;
     let p = &sched.ps[m.index];
     if sched.config.pin_workers {
         pin(m.index);
@@ -30,7 +33,7 @@ pub(crate) fn run(sched: &Sched, m: &M) {
         let (head, g0) = (m.head.get(), m.g0.get());
         (*head).g0 = g0;
         (*head).gsignal = signal_stack.as_ref().map_or(Stack::NONE, fault::SignalStack::bounds);
-        (*g0).m = head;
+        (*g0).m = m.head_ptr();
         (*g0).stack = thread_stack();
         (*g0).stackguard0 = (*g0).stack.lo + STACK_GUARD;
         (*g0).stackguard1 = (*g0).stackguard0;
@@ -51,6 +54,19 @@ pub(crate) fn run(sched: &Sched, m: &M) {
         set_stackguard(0);
     }
     drop(signal_stack);
+    m.started.get() == 0
+}
+
+/// Nothing unwinds out of the scheduler: it would leave a thread behind that sysmon writes to and others wait for.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = writeln!(io::stderr(), "morestack: fatal: a worker thread panicked outside of green threads");
+            std::process::abort();
+        }
+    }
 }
 
 /// The bounds of the calling OS thread's stack; where they cannot be had, no lower bound.

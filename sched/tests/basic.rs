@@ -140,11 +140,17 @@ fn without_preemption_defers_and_then_answers() {
                 morestack::checkpoint();
             }
         };
+        let spin_until = |happened: &dyn Fn() -> bool| {
+            let limit = Instant::now() + Duration::from_secs(10);
+            while !happened() && Instant::now() < limit {
+                spin(Duration::from_micros(100));
+            }
+        };
         let during = morestack::without_preemption(|| {
-            spin(Duration::from_millis(20));
+            spin_until(&|| rt.metrics().preemptions_deferred > 0);
             ran.load(Ordering::Relaxed)
         });
-        spin(Duration::from_millis(20));
+        spin_until(&|| ran.load(Ordering::Relaxed));
         let after = ran.load(Ordering::Relaxed);
         other.join().unwrap();
         (during, after)

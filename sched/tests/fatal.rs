@@ -1,10 +1,9 @@
-//! Overflows that nothing can unwind end the process and say so: of the scheduler stack and the signal stack, which never
-//! grow (S3), and of a green thread's stack by code without checks. Each case runs in a process of its own: this binary
-//! again, with the case's name in the environment.
+//! Overflows that nothing can unwind end the process and say so: of the signal stack, which never grows (S3), and of a
+//! green thread's stack by code without checks. Each case runs in a process of its own: this binary again, with the case's
+//! name in the environment.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use std::time::Duration;
 
 use morestack::{Runtime, prologue};
 
@@ -30,35 +29,6 @@ fn is_child() -> bool {
 fn forever(n: u64) -> u64 {
     let frame = std::hint::black_box([n; 32]);
     if frame[5] == u64::MAX { 0 } else { forever(n + 1) + frame[3] }
-}
-
-#[test]
-fn s03_too_little_room_on_g0_is_fatal_and_named() {
-    if !is_child() {
-        let stderr = abort_of("s03_too_little_room_on_g0_is_fatal_and_named");
-        assert!(stderr.contains("morestack on g0"), "{stderr}");
-        return;
-    }
-    struct Deep;
-    impl Drop for Deep {
-        fn drop(&mut self) {
-            forever(0);
-        }
-    }
-    // Without slices the first keeps the one worker until the runtime stops, so the second never runs: it is dropped on g0.
-    let rt = Runtime::builder().workers(1).time_slice(None).build().unwrap();
-    rt.spawn(|| {
-        loop {
-            std::thread::sleep(Duration::from_millis(1));
-            morestack::checkpoint();
-        }
-    });
-    let deep = Deep;
-    rt.spawn(move || {
-        let _deep = deep;
-        std::process::exit(0)
-    });
-    drop(rt);
 }
 
 #[test]

@@ -1,0 +1,531 @@
+//! Models of the protocols between threads, checked by [loom](https://docs.rs/loom).
+//!
+//! ```sh
+//! RUSTFLAGS="--cfg loom" cargo test --release -p morestack --lib loom
+//! ```
+//!
+//! loom runs a model again and again, in every order that the threads' steps may take and with every value that the
+//! memory model lets a load return, and fails when an assertion does, when threads wait for each other, or when two of
+//! them touch plain data at a time. The models call the very functions that the scheduler calls; [`crate::sync`] makes
+//! them use loom's atomics. What they replace are the queues and the green threads.
+//!
+//! | models | protocol | wrong when |
+//! |---|---|---|
+//! | [`untied`], [`burst`], [`one_sleeper`] | [`crate::idle`]: submitting and going idle | work is queued and all workers sleep; a token or a count stays behind |
+//! | [`tied`] | the same, with an inbox and an alarm | the same |
+//! | [`token`] | [`crate::park`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
+//! | [`alarm`] | [`crate::sysmon`]: going to sleep | sysmon sleeps while a worker is busy |
+//! | [`visitors`] | [`crate::sched`]: freeing | the runtime is freed under a visitor |
+//!
+//! # What is assumed
+//!
+//! * *Preemptions* are few: see [`check`]. A thread that waits gives way any number of times.
+//! * *`SeqCst`*: loom takes loads, stores and swaps of this order for AcqRel. That is weaker than the language: nothing is
+//!   missed, and the proofs rest on the fences alone. `fence(SeqCst)` is modelled in full. A fence also orders plain data
+//!   between threads, which the language does not promise; no plain data is passed that way here.
+//! * *Queues*: a slot per submitter, like [`runnext`](crate::p): put and taken by swaps with AcqRel, looked at Relaxed. The
+//!   deque and the injector promise at least that.
+//! * *Deadlines* pass at any time, once, while the waiting thread is not held by the lock.
+//! * Loads that return what is stored later (*load buffering*) are not modelled.
+//!
+//! # Seeded mistakes
+//!
+//! A model that cannot fail shows nothing. So each protocol is also run with mistakes in it, and has to fail: without one
+//! of its fences ([`check_fences`]), or with a step done wrong.
+
+#![expect(clippy::arc_with_non_send_sync, reason = "loom runs the threads of a model on one OS thread")]
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::time::Instant;
+
+use loom::cell::UnsafeCell;
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+
+use crate::idle::{Idle, SleepState, Workers};
+use crate::m::Inbox;
+use crate::park::{PARKED, Token};
+use crate::sched::{Visit, Visitors};
+use crate::sync::{AtomicBool, AtomicU8, AtomicUsize};
+use crate::sysmon::Alarm;
+
+/// Runs `model`, interrupting threads that could go on up to so many times per run; `LOOM_MAX_PREEMPTIONS` overrides it.
+///
+/// Two find most mistakes (Musuvathi and Qadeer, PLDI 2007), and what grows with them is the time: the models have as
+/// many as keep all together at about a minute.
+fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    builder.check(model);
+}
+
+/// Whether the model fails. The panic's message goes to the test's output.
+fn fails(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> bool {
+    catch_unwind(AssertUnwindSafe(|| check(preemptions, model))).is_err()
+}
+
+type Site = &'static Location<'static>;
+
+thread_local! {
+    /// The fences that the models of this thread came across.
+    static FENCES: RefCell<Vec<Site>> = const { RefCell::new(Vec::new()) };
+    static LEFT_OUT: Cell<Option<Site>> = const { Cell::new(None) };
+}
+
+/// The fence of [`crate::sync`]; one of them can be left out.
+#[track_caller]
+pub(crate) fn fence(order: Ordering) {
+    let site = Location::caller();
+    FENCES.with_borrow_mut(|fences| {
+        if !fences.contains(&site) {
+            fences.push(site);
+        }
+    });
+    if LEFT_OUT.get() != Some(site) {
+        loom::sync::atomic::fence(order);
+    }
+}
+
+/// `model` is right, and wrong without any one of `needed` fences; others that it comes across are for other models.
+fn check_fences(needed: usize, preemptions: usize, model: fn()) {
+    FENCES.take();
+    check(preemptions, model);
+    let fails_without = |fence: &Site| {
+        LEFT_OUT.set(Some(fence));
+        fails(preemptions, model)
+    };
+    let fences: Vec<Site> = FENCES.take().into_iter().filter(fails_without).collect();
+    LEFT_OUT.set(None);
+    assert_eq!(fences.len(), needed, "{fences:?}");
+}
+
+/// A runtime whose green threads are plain jobs. It stops after the last of them.
+struct Pool {
+    idle: Idle,
+    sleep_states: Vec<SleepState>,
+    /// A slot per submitter: 1 where a job is queued.
+    queue: Vec<AtomicUsize>,
+    /// Of the first worker.
+    inbox: Inbox<()>,
+    /// Jobs to be done yet.
+    left: AtomicUsize,
+    stop: AtomicBool,
+    /// What each job does, if anything.
+    job: fn(&Meeting),
+    meeting: Meeting,
+}
+
+impl Workers for Pool {
+    fn count(&self) -> usize {
+        self.sleep_states.len()
+    }
+
+    fn sleep_state(&self, index: usize) -> &SleepState {
+        &self.sleep_states[index]
+    }
+
+    fn has_work(&self) -> bool {
+        self.queue.iter().any(|slot| slot.load(Relaxed) != 0)
+    }
+}
+
+impl Pool {
+    /// Each submitter submits one job.
+    fn new(workers: usize, submitters: usize, jobs: usize, job: fn(&Meeting)) -> Arc<Pool> {
+        Arc::new(Pool {
+            idle: Idle::default(),
+            sleep_states: (0..workers).map(SleepState::new).collect(),
+            queue: (0..submitters).map(|_| AtomicUsize::new(0)).collect(),
+            inbox: Inbox::new(),
+            left: AtomicUsize::new(jobs),
+            stop: AtomicBool::new(false),
+            job,
+            meeting: Meeting::default(),
+        })
+    }
+
+    fn put(&self, submitter: usize) {
+        assert_eq!(self.queue[submitter].swap(1, AcqRel), 0);
+    }
+
+    fn submit(&self, submitter: usize) {
+        self.put(submitter);
+        self.idle.wakep(self);
+    }
+
+    fn submit_tied(&self) {
+        self.inbox.push(());
+        self.idle.wake_tied(&self.sleep_states[0]);
+    }
+
+    fn take(&self) -> bool {
+        self.queue.iter().any(|slot| slot.load(Relaxed) != 0 && slot.swap(0, AcqRel) != 0)
+    }
+
+    fn has_tied(&self, worker: usize) -> bool {
+        worker == 0 && !self.inbox.is_empty()
+    }
+
+    /// W4.
+    fn looks(&self, worker: usize) -> bool {
+        self.has_work() || self.has_tied(worker) || self.stop.load(Relaxed)
+    }
+
+    fn run_job(&self) {
+        (self.job)(&self.meeting);
+        if self.left.fetch_sub(1, AcqRel) == 1 {
+            self.stop.store(true, SeqCst);
+            self.idle.wake_all(self);
+        }
+    }
+
+    /// A worker's thread: `schedule` with these queues. `sleep` is `Idle::sleep`, or what is tried instead.
+    fn work(&self, worker: usize, mut sleep: impl FnMut(&SleepState)) {
+        let me = &self.sleep_states[worker];
+        while !self.stop.load(Relaxed) {
+            if self.has_tied(worker) {
+                self.idle.stop_spinning(self, me);
+                self.inbox.drain(|()| self.run_job());
+                continue;
+            }
+            if self.count() > 1 {
+                self.idle.start_spinning(self, me);
+            }
+            if self.take() {
+                self.idle.stop_spinning(self, me);
+                self.run_job();
+            } else {
+                sleep(me);
+            }
+        }
+        self.idle.stop_spinning(self, me);
+    }
+
+    fn start(self: &Arc<Self>, worker: usize) -> thread::JoinHandle<()> {
+        let pool = self.clone();
+        thread::spawn(move || {
+            pool.work(worker, |me| {
+                pool.idle.sleep(me, || pool.looks(worker), || None);
+            });
+        })
+    }
+
+    /// Waits until all is done, and looks whether anything was left behind.
+    fn finish(&self, threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(self.idle.n_spinning.load(Relaxed), 0, "a spinner that is none");
+        for state in &self.sleep_states {
+            assert!(!state.parker.park_until(Some(Instant::now())), "a token was left behind");
+            assert!(!self.idle.leave(state), "a worker in the list that does not sleep");
+        }
+    }
+}
+
+/// Two jobs that wait for each other: both have to run at the same time.
+#[derive(Default)]
+struct Meeting {
+    present: Mutex<usize>,
+    complete: Condvar,
+}
+
+impl Meeting {
+    fn attend(&self) {
+        let mut present = self.present.lock().unwrap();
+        *present += 1;
+        while *present < 2 {
+            present = self.complete.wait(present).unwrap();
+        }
+        self.complete.notify_all();
+    }
+}
+
+/// Two workers, a submitter.
+#[test]
+fn untied() {
+    check(3, || {
+        let pool = Pool::new(2, 1, 1, |_| ());
+        let workers = [pool.start(0), pool.start(1)];
+        pool.submit(0);
+        pool.finish(workers);
+    });
+}
+
+/// Two workers and two jobs in a row that need both: neither may sleep because the submitter took the other for a spinner.
+#[test]
+fn burst() {
+    check_fences(3, 2, || {
+        let pool = Pool::new(2, 2, 2, Meeting::attend);
+        let workers = [pool.start(0), pool.start(1)];
+        pool.submit(0);
+        pool.submit(1);
+        pool.finish(workers);
+    });
+}
+
+/// One worker, two submitters.
+fn two_submitters(submit: fn(&Pool, usize), start: fn(&Arc<Pool>) -> thread::JoinHandle<()>) {
+    let pool = Pool::new(1, 2, 2, |_| ());
+    let worker = start(&pool);
+    let other = {
+        let pool = pool.clone();
+        thread::spawn(move || submit(&pool, 1))
+    };
+    submit(&pool, 0);
+    pool.finish([worker, other]);
+}
+
+#[test]
+fn one_sleeper() {
+    check(5, || two_submitters(Pool::submit, |pool| pool.start(0)));
+}
+
+/// Seeded: a submitter that finds nobody in the list takes its spinner back when it has let go of the lock. For a moment
+/// others rely on a spinner that is none, and do not wake a worker that has just gone to sleep.
+#[test]
+fn one_sleeper_with_a_late_count() {
+    let submit = |pool: &Pool, submitter| {
+        let (idle, worker) = (&pool.idle, &pool.sleep_states[0]);
+        pool.put(submitter);
+        fence(SeqCst);
+        if idle.n_idle.load(SeqCst) != 0 && idle.n_spinning.compare_exchange(0, 1, SeqCst, SeqCst).is_ok() {
+            if idle.leave(worker) {
+                worker.parker.unpark();
+            } else {
+                idle.n_spinning.fetch_sub(1, SeqCst);
+            }
+        }
+    };
+    assert!(fails(5, move || two_submitters(submit, |pool| pool.start(0))));
+}
+
+/// Seeded: a worker that finds work in W4, and that it has been taken from the list, does not wait for its token.
+#[test]
+fn one_sleeper_with_a_stale_token() {
+    let start = |pool: &Arc<Pool>| {
+        let pool = pool.clone();
+        thread::spawn(move || {
+            pool.work(0, |me| {
+                pool.idle.enter(me);
+                if !pool.looks(0) {
+                    me.parker.park_until(None);
+                } else if pool.idle.leave(me) {
+                    pool.idle.n_spinning.fetch_add(1, SeqCst);
+                }
+                me.spinning.set(true);
+            });
+        })
+    };
+    assert!(fails(4, move || two_submitters(Pool::submit, start)));
+}
+
+/// One worker whose first sleep has an alarm, a sender of tied work, and a submitter.
+fn tied_with(looks: fn(&Pool) -> bool) {
+    let pool = Pool::new(1, 1, 2, |_| ());
+    let worker = {
+        let (pool, mut alarm) = (pool.clone(), Some(Instant::now()));
+        thread::spawn(move || {
+            pool.work(0, |me| {
+                pool.idle.sleep(me, || looks(&pool), || alarm.take());
+            });
+        })
+    };
+    let sender = {
+        let pool = pool.clone();
+        thread::spawn(move || pool.submit_tied())
+    };
+    pool.submit(0);
+    pool.finish([worker, sender]);
+}
+
+#[test]
+fn tied() {
+    check_fences(3, 4, || tied_with(|pool| pool.looks(0)));
+}
+
+/// Seeded: W4 does not look into the inbox.
+#[test]
+fn tied_without_a_look() {
+    assert!(fails(4, || tied_with(|pool| pool.has_work() || pool.stop.load(Relaxed))));
+}
+
+/// A green thread that parks until two others have written, with the steps that can be done wrong.
+struct Green {
+    token: AtomicU8,
+    written: [AtomicUsize; 2],
+    /// Its head and stack: the owner's.
+    stack: UnsafeCell<()>,
+    /// 1 where it is queued to run.
+    runnable: Mutex<usize>,
+    run: Condvar,
+    steps: Steps,
+}
+
+#[derive(Clone, Copy)]
+struct Steps {
+    notify: fn(Token<'_>) -> u8,
+    clear: fn(Token<'_>),
+    publish: fn(&Green) -> bool,
+}
+
+const STEPS: Steps =
+    Steps { notify: |token| token.notify(), clear: |token| token.clear(), publish: Green::save_and_publish };
+
+impl Green {
+    fn save(&self) {
+        self.stack.with_mut(|_| ());
+    }
+
+    fn save_and_publish(&self) -> bool {
+        self.save();
+        Token(&self.token).publish(PARKED)
+    }
+
+    /// `park`, `park_m`, and the scheduler until it runs again.
+    fn park(&self) {
+        if Token(&self.token).take() {
+            return;
+        }
+        if (self.steps.publish)(self) {
+            let mut runnable = self.runnable.lock().unwrap();
+            while *runnable == 0 {
+                runnable = self.run.wait(runnable).unwrap();
+            }
+            *runnable = 0;
+            drop(runnable);
+            self.save();
+        }
+        (self.steps.clear)(Token(&self.token));
+    }
+
+    fn unpark(&self) {
+        if (self.steps.notify)(Token(&self.token)) == PARKED {
+            self.save();
+            let mut runnable = self.runnable.lock().unwrap();
+            *runnable += 1;
+            assert_eq!(*runnable, 1, "it is made ready twice");
+            self.run.notify_one();
+        }
+    }
+
+    /// It parks before, while and after the two unpark it.
+    fn model(steps: Steps) {
+        let green = Arc::new(Green {
+            token: AtomicU8::new(0),
+            written: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            stack: UnsafeCell::new(()),
+            runnable: Mutex::new(0),
+            run: Condvar::new(),
+            steps,
+        });
+        let unparkers = [0, 1].map(|i| {
+            let green = green.clone();
+            thread::spawn(move || {
+                green.written[i].store(1, Relaxed);
+                green.unpark();
+            })
+        });
+        while green.written.iter().any(|written| written.load(Relaxed) == 0) {
+            green.park();
+        }
+        for unparker in unparkers {
+            unparker.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn token() {
+    check(4, || Green::model(STEPS));
+}
+
+/// Seeded: one step of three is done wrong.
+#[test]
+fn token_with_mistakes() {
+    // Not one step: a wake-up between the two is lost.
+    let notify = |token: Token<'_>| {
+        let before = token.0.load(Acquire);
+        token.0.store(1, Release);
+        before
+    };
+    assert!(fails(4, move || Green::model(Steps { notify, ..STEPS })));
+
+    // Takes the token without what its waker wrote.
+    let clear = |token: Token<'_>| token.0.store(0, Relaxed);
+    assert!(fails(4, move || Green::model(Steps { clear, ..STEPS })));
+
+    // Published before it is at rest.
+    let publish = |green: &Green| {
+        let published = Token(&green.token).publish(PARKED);
+        green.save();
+        published
+    };
+    assert!(fails(4, move || Green::model(Steps { publish, ..STEPS })));
+}
+
+/// A worker that wakes twice; sysmon has to see it busy.
+#[test]
+fn alarm() {
+    check_fences(2, 4, || {
+        let shared = Arc::new((Alarm::default(), AtomicBool::new(true)));
+        let sysmon = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (alarm, idle) = &*shared;
+                while idle.load(Relaxed) {
+                    alarm.sleep_if(|| idle.load(Relaxed), || ());
+                }
+            })
+        };
+        let (alarm, idle) = &*shared;
+        idle.store(false, Relaxed);
+        alarm.worker_woke();
+        idle.store(true, Relaxed);
+        idle.store(false, Relaxed);
+        alarm.worker_woke();
+        sysmon.join().unwrap();
+    });
+}
+
+/// A thread from outside makes a green thread ready; a worker runs it, and the runtime is freed.
+fn visitors_with(enter: fn(&Visitors) -> Option<Visit<'_>>) {
+    let runtime = Arc::new((Visitors::default(), AtomicUsize::new(0), UnsafeCell::new(())));
+    let visitor = {
+        let runtime = runtime.clone();
+        thread::spawn(move || {
+            let (visitors, queue, memory) = &*runtime;
+            let visit = enter(visitors);
+            queue.store(1, Release);
+            // `wakep` and `wake_tied`.
+            memory.with(|_| ());
+            drop(visit);
+        })
+    };
+    let worker = {
+        let runtime = runtime.clone();
+        thread::spawn(move || {
+            while runtime.1.load(Acquire) == 0 {
+                thread::yield_now();
+            }
+        })
+    };
+    worker.join().unwrap();
+    runtime.0.wait();
+    runtime.2.with_mut(|_| ());
+    visitor.join().unwrap();
+}
+
+#[test]
+fn visitors() {
+    check(4, || visitors_with(|visitors| Some(visitors.enter())));
+}
+
+/// Seeded: it is not counted.
+#[test]
+fn visitors_without_a_count() {
+    assert!(fails(4, || visitors_with(|_| None)));
+}
