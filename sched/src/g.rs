@@ -14,7 +14,7 @@
 //!                     │    │     preempt │  │ │ │ grown
 //!                     │    └─ Preempted ◄┘  │ │ └──► CopyStack
 //!                     │ ready               │ │ token was there
-//!                     └─────────── Waiting ◄┘─┘
+//!                     └─────────── Waiting ◄┘─┘        (and, giving way, from Running to Runnable)
 //! ```
 //!
 //! | status | owner |

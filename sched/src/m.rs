@@ -85,7 +85,7 @@ impl M {
             resume: Cell::new(None),
             curg: Cell::new(None),
             tied_next: Cell::new(None),
-            tied: UnsafeCell::new(Tied::default()),
+            tied: UnsafeCell::new(Tied::new()),
             tick: Cell::new(0),
             started: Cell::new(0),
             slice_over: Cell::new(false),

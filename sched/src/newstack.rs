@@ -26,9 +26,10 @@ use std::panic::resume_unwind;
 
 use morestack_asm::{GHead, Raise, STACK_GUARD, STACK_PREEMPT, set_stackguard, systemstack};
 
-use crate::g::{G, GRef, StackKind};
+use crate::g::{G, GRef, StackKind, Status};
 use crate::m::{self, M};
-use crate::{p, park, stack, stress, timers};
+use crate::ready::{Next, ready};
+use crate::{p, stack, stress, timers};
 
 /// See the module header. Called by the scheduler loop with the frame size that the check named.
 pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
@@ -92,7 +93,9 @@ fn preempt(m: &M, g: GRef) {
     }
     p.stats.preemptions.add(1);
     m.slice_over.set(true);
-    park::goready_tail(m, g);
+    g.set_status(Status::Running, Status::Preempted);
+    g.set_status(Status::Preempted, Status::Runnable);
+    ready(m.sched(), g, Next::Preempted);
 }
 
 /// Whether there is anything for this worker to do but to go on.

@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use morestack_asm::{GHead, mcall, prologue};
 
 use crate::g::{G, GRef, Status};
-use crate::m::{self, M};
+use crate::m;
 use crate::ready::{Next, ready};
 use crate::stack;
 use crate::sync::AtomicU8;
@@ -180,13 +180,7 @@ pub fn yield_now() {
 unsafe fn gosched_m(head: *mut GHead, _: usize) {
     // SAFETY: the green thread that called `mcall` on this M, which owns it.
     let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
-    goready_tail(m, g);
-}
-
-/// From Running to the tail of the right run queue (S13).
-pub(crate) fn goready_tail(m: &M, g: GRef) {
-    g.set_status(Status::Running, Status::Preempted);
-    g.set_status(Status::Preempted, Status::Runnable);
+    g.set_status(Status::Running, Status::Runnable);
     ready(m.sched(), g, Next::Tail);
 }
 

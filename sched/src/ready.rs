@@ -19,6 +19,7 @@ use crate::g::GRef;
 use crate::m::{self, M};
 use crate::sched::Sched;
 use crate::schedule;
+use crate::tied::Tied;
 
 /// How soon.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(crate) enum Next {
     Soon,
     /// When its turn comes.
     Tail,
+    /// The same, after it has used up its slice.
+    Preempted,
 }
 
 /// Queues `g`, whose status is Runnable, and sees to it that somebody runs it. The caller owns it and gives it away.
@@ -64,10 +67,11 @@ fn ready_here(m: &M, g: GRef, next: Next) {
         Some(home) if std::ptr::eq(home, m) => match next {
             Next::Soon => {
                 if let Some(displaced) = m.tied_next.replace(Some(g)) {
-                    tied_tail(m, displaced);
+                    tied_tail(m, displaced, Tied::push_back);
                 }
             }
-            Next::Tail => tied_tail(m, g),
+            Next::Tail => tied_tail(m, g, Tied::push_back),
+            Next::Preempted => tied_tail(m, g, Tied::push_preempted),
         },
         Some(home) => send(m.sched(), home, g),
         None => {
@@ -78,7 +82,7 @@ fn ready_here(m: &M, g: GRef, next: Next) {
                         unsafe { m.p().deque() }.push(displaced);
                     }
                 }
-                Next::Tail => {
+                Next::Tail | Next::Preempted => {
                     pull_injected(m);
                     // SAFETY: as above.
                     unsafe { m.p().deque() }.push(g);
@@ -90,10 +94,10 @@ fn ready_here(m: &M, g: GRef, next: Next) {
 }
 
 /// To the tail of the tied queue of `m`, the calling thread's.
-pub(crate) fn tied_tail(m: &M, g: GRef) {
+fn tied_tail(m: &M, g: GRef, push: fn(&mut Tied, GRef, usize)) {
     pull_injected(m);
     // SAFETY: on the thread of `m`, which holds its P; no other reference to the queue is in use.
-    unsafe { m.tied().push_back(g, m.p().deque().len()) };
+    unsafe { push(m.tied(), g, m.p().deque().len()) };
 }
 
 /// What came from outside came before what goes to a tail now: it is let in first. Otherwise a deque that is never empty,
