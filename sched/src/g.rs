@@ -98,6 +98,8 @@ pub(crate) struct G {
     pub(crate) tied: bool,
     /// The M that started it. Written once, by the first `execute`. The owner's.
     pub(crate) home: Cell<Option<NonNull<M>>>,
+    /// It has used up a slice before. The owner's.
+    pub(crate) long: Cell<bool>,
     /// Nesting depth of `without_preemption`. The running green thread's own.
     pub(crate) preempt_off: Cell<u32>,
     /// Taken by the first `execute`. The owner's.
@@ -109,7 +111,7 @@ pub(crate) struct G {
     pub(crate) join: Mutex<JoinState>,
 }
 
-// SAFETY: the fields that are not Sync (head, first_size, grew, home, preempt_off, main) are touched by the owner alone, and ownership
+// SAFETY: the fields that are not Sync (head, first_size, grew, home, long, preempt_off, main) are touched by the owner alone, and ownership
 // passes only by the synchronised hand-overs of the module header. `main` is Send.
 unsafe impl Send for G {}
 // SAFETY: as above.
@@ -135,6 +137,7 @@ impl G {
             grew: Cell::new(false),
             tied,
             home: Cell::new(None),
+            long: Cell::new(false),
             preempt_off: Cell::new(0),
             main: Cell::new(Some(main)),
             id,

@@ -79,3 +79,8 @@ pub use thread::{Thread, ThreadId, current};
 pub mod __private {
     pub use morestack_asm::prologue;
 }
+
+/// The README's example, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

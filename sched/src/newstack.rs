@@ -95,7 +95,9 @@ fn preempt(m: &M, g: GRef) {
     m.slice_over.set(true);
     g.set_status(Status::Running, Status::Preempted);
     g.set_status(Status::Preempted, Status::Runnable);
-    ready(m.sched(), g, Next::Preempted);
+    // A slice is wall-clock time: the first may have passed while the OS ran something else.
+    let next = if g.long.replace(true) { Next::Long } else { Next::Tail };
+    ready(m.sched(), g, next);
 }
 
 /// Whether there is anything for this worker to do but to go on.

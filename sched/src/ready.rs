@@ -28,8 +28,8 @@ pub(crate) enum Next {
     Soon,
     /// When its turn comes.
     Tail,
-    /// The same, after it has used up its slice.
-    Preempted,
+    /// The same, for one that has used up several slices.
+    Long,
 }
 
 /// Queues `g`, whose status is Runnable, and sees to it that somebody runs it. The caller owns it and gives it away.
@@ -71,7 +71,7 @@ fn ready_here(m: &M, g: GRef, next: Next) {
                 }
             }
             Next::Tail => tied_tail(m, g, Tied::push_back),
-            Next::Preempted => tied_tail(m, g, Tied::push_preempted),
+            Next::Long => tied_tail(m, g, Tied::push_long),
         },
         Some(home) => send(m.sched(), home, g),
         None => {
@@ -82,7 +82,7 @@ fn ready_here(m: &M, g: GRef, next: Next) {
                         unsafe { m.p().deque() }.push(displaced);
                     }
                 }
-                Next::Tail | Next::Preempted => {
+                Next::Tail | Next::Long => {
                     pull_injected(m);
                     // SAFETY: as above.
                     unsafe { m.p().deque() }.push(g);

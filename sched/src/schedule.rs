@@ -12,8 +12,8 @@
 //! 2. `tied_next`, then `runnext`: what was just made ready, in the rest of the slice. When the slice is over, and on every
 //!    61st tick, both go to the tails first, so that two green threads that wake each other cannot keep the rest waiting
 //!    even where slices are off. A timer that is due comes into these slots.
-//! 3. The tied queue and the P's deque, as if they were one queue: first come, first served, but that the preempted let
-//!    some later ones pass ([`crate::tied`]). The preempted of a worker stand in the one, what has not started yet in the
+//! 3. The tied queue and the P's deque, as if they were one queue: first come, first served, but that the long let some
+//!    later ones pass ([`crate::tied`]). The preempted of a worker stand in the one, what has not started yet in the
 //!    other; a new request therefore waits for little more than the slice that runs when it comes.
 //! 4. The injector, which feeds the deque; before all others on every 61st tick, so that local work cannot starve it.
 //! 5. The other workers' deques, half of one at a time, beginning with a random one; their `runnext` last, and only after

@@ -10,11 +10,11 @@
 //!   deque     a  b  c  d  e                               order: a b T1 c d e T2
 //! ```
 //!
-//! # The preempted
+//! # The long
 //!
-//! A green thread that has used up a slice has shown that it is long, and most of those in the deque are short. So it lets
-//! [`OVERTAKE`] later ones pass: its ticket is that much higher. This is the idea of feedback scheduling (Corbato's, of
-//! 1962) with a bound: a stream of new ones delays the preempted, but cannot starve it.
+//! A green thread that has used up two slices has shown that it is long, and most of those in the deque are short. So it
+//! lets [`OVERTAKE`] later ones pass: its ticket is that much higher. This is the idea of feedback scheduling (Corbato's, of
+//! 1962) with a bound: a stream of new ones delays the long, but cannot starve them.
 //!
 //! # Accuracy
 //!
@@ -25,35 +25,35 @@ use std::collections::VecDeque;
 
 use crate::g::GRef;
 
-/// See "The preempted". As many requests of a few microseconds take about as long as a slice or two; where all are long, a
-/// preempted one waits for so many slices more. Fewer let long ones in between short ones that came soon after.
+/// See "The long". As many requests of a few microseconds take about as long as a slice or two; where all are long, a
+/// long one waits for so many slices more. Fewer let long ones in between short ones that came soon after.
 const OVERTAKE: u64 = 64;
 
 pub(crate) struct Tied<T = GRef> {
-    /// Those that gave way or were woken, and those that were preempted. In each, tickets rise.
-    gave_way: VecDeque<(T, u64)>,
-    preempted: VecDeque<(T, u64)>,
+    /// In each, tickets rise.
+    queue: VecDeque<(T, u64)>,
+    long: VecDeque<(T, u64)>,
     /// Shared green threads taken by this worker so far.
     taken: u64,
 }
 
 impl<T> Tied<T> {
     pub(crate) fn new() -> Tied<T> {
-        Tied { gave_way: VecDeque::new(), preempted: VecDeque::new(), taken: 0 }
+        Tied { queue: VecDeque::new(), long: VecDeque::new(), taken: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.gave_way.is_empty() && self.preempted.is_empty()
+        self.queue.is_empty() && self.long.is_empty()
     }
 
     /// To the tail, behind the `shared` green threads that wait in the deque.
     pub(crate) fn push_back(&mut self, g: T, shared: usize) {
-        self.gave_way.push_back((g, self.taken + shared as u64));
+        self.queue.push_back((g, self.taken + shared as u64));
     }
 
-    /// The same for one whose slice is over.
-    pub(crate) fn push_preempted(&mut self, g: T, shared: usize) {
-        self.preempted.push_back((g, self.taken + shared as u64 + OVERTAKE));
+    /// The same for one that is long.
+    pub(crate) fn push_long(&mut self, g: T, shared: usize) {
+        self.long.push_back((g, self.taken + shared as u64 + OVERTAKE));
     }
 
     /// The first, if its turn has come.
@@ -76,8 +76,7 @@ impl<T> Tied<T> {
     /// The queue whose first has the lower ticket.
     fn first(&mut self) -> Option<&mut VecDeque<(T, u64)>> {
         let ticket = |queue: &VecDeque<(T, u64)>| queue.front().map_or(u64::MAX, |(_, ticket)| *ticket);
-        let queue =
-            if ticket(&self.gave_way) <= ticket(&self.preempted) { &mut self.gave_way } else { &mut self.preempted };
+        let queue = if ticket(&self.queue) <= ticket(&self.long) { &mut self.queue } else { &mut self.long };
         (!queue.is_empty()).then_some(queue)
     }
 }
@@ -113,23 +112,23 @@ mod tests {
     }
 
     #[test]
-    fn the_preempted_let_so_many_pass_and_no_more() {
+    fn the_long_let_so_many_pass_and_no_more() {
         let mut tied = Tied::new();
-        tied.push_preempted('P', 0);
+        tied.push_long('L', 0);
         tied.push_back('1', 3);
         let shared = "x".repeat(OVERTAKE as usize + 10);
         let order = order(&mut tied, &shared);
-        assert_eq!(order.find('1'), Some(3), "not behind the preempted");
-        assert_eq!(order.find('P'), Some(OVERTAKE as usize + 1));
+        assert_eq!(order.find('1'), Some(3), "not behind the long");
+        assert_eq!(order.find('L'), Some(OVERTAKE as usize + 1));
     }
 
     #[test]
-    fn with_nothing_shared_the_preempted_take_turns() {
+    fn with_nothing_shared_the_long_take_turns() {
         let mut tied = Tied::new();
-        for g in ['P', 'Q'] {
-            tied.push_preempted(g, 0);
+        for g in ['L', 'M'] {
+            tied.push_long(g, 0);
         }
         tied.push_back('1', 0);
-        assert_eq!(order(&mut tied, ""), "1PQ");
+        assert_eq!(order(&mut tied, ""), "1LM");
     }
 }
