@@ -6,34 +6,34 @@
 //! ```text
 //!   submit                              worker that found nothing
 //!   ──────                              ─────────────────────────
-//!   S1  put work into a queue           W1  stand in the list (n_idle + 1)
-//!   S2  fence                           W2  if spinning: n_spinning - 1
-//!   S3  n_spinning > 0 or n_idle == 0:  W3  fence
+//!   Q1  put work into a queue           W1  stand in the list (n_idle + 1)
+//!   Q2  fence                           W2  if spinning: n_spinning - 1
+//!   Q3  n_spinning > 0 or n_idle == 0:  W3  fence
 //!       done                            W4  look through all queues again;
-//!   S4  take one from the list,             work there: leave the list, spin
+//!   Q4  take one from the list,             work there: leave the list, spin
 //!       n_spinning + 1, wake it         W5  sleep
 //! ```
 //!
-//! *No lost wake-up.* The fences order S1 before S3 and W1, W2 before W4. If the submitter's S3 misses this worker's W1
-//! (it reads n_idle before), then the worker's W4 sees the submitter's S1. If S3 sees a spinner, that spinner has yet to do
+//! *No lost wake-up.* The fences order Q1 before Q3 and W1, W2 before W4. If the submitter's Q3 misses this worker's W1
+//! (it reads n_idle before), then the worker's W4 sees the submitter's Q1. If Q3 sees a spinner, that spinner has yet to do
 //! its W2, and looks at all queues in its W4 after it, or finds other work first: then it calls `stop_spinning`, which,
 //! when it was the last spinner, fences, and wakes another in its stead if there is work. So while work is queued, either
 //! somebody spins, or everybody is busy.
 //!
-//! S4 counts a spinner before there is one, and meanwhile others rely on it. If the list is empty, the count is taken back
-//! before the list's lock is free again. At that moment nobody is idle. Whoever does W1 later does W3 after the S2 of
+//! Q4 counts a spinner before there is one, and meanwhile others rely on it. If the list is empty, the count is taken back
+//! before the list's lock is free again. At that moment nobody is idle. Whoever does W1 later does W3 after the Q2 of
 //! those that relied on the count, so its W4 sees their work.
 //!
 //! *No double wake.* A worker is woken by whoever takes it from the list, under the lock, and by nobody else. A worker
 //! that wants to leave (W4, or its alarm) and is not in the list any more has been taken: its token is on the way, and it
 //! waits for that, so a token never stays behind.
 //!
-//! *Tied work* (an inbox) has one possible worker. The sender does S1, S2, and takes exactly this worker from the list if
+//! *Tied work* (an inbox) has one possible worker. The sender does Q1, Q2, and takes exactly this worker from the list if
 //! it stands there; W4 includes the inbox.
 //!
 //! *At most half of the busy spin*: more would only fight over the same few entries. Those that may not spin skip to W1.
 //!
-//! A worker taken from the list for untied work comes back spinning, already counted in S4: in between, other submitters
+//! A worker taken from the list for untied work comes back spinning, already counted in Q4: in between, other submitters
 //! see a spinner and need not wake another one. This is the chain that spreads a burst: each woken worker that finds
 //! work, and was the last spinner, wakes the next.
 //!
@@ -51,7 +51,7 @@ pub(crate) struct Idle {
     list: Mutex<Vec<usize>>,
     /// The list's length, written under its lock.
     pub(crate) n_idle: AtomicUsize,
-    /// Workers that search, or have been woken to. Ahead of that in S4 only.
+    /// Workers that search, or have been woken to. Ahead of that in Q4 only.
     pub(crate) n_spinning: AtomicUsize,
 }
 
@@ -82,7 +82,7 @@ pub(crate) trait Workers {
 }
 
 impl Idle {
-    /// S2-S4: after work was put where any worker finds it.
+    /// Q2-Q4: after work was put where any worker finds it.
     #[inline]
     pub(crate) fn wakep(&self, workers: &impl Workers) {
         fence(SeqCst);
@@ -109,7 +109,7 @@ impl Idle {
         workers.sleep_state(index).parker.unpark();
     }
 
-    /// S2-S4 for tied work: after it was put into the inbox of `worker`.
+    /// Q2-Q4 for tied work: after it was put into the inbox of `worker`.
     pub(crate) fn wake_tied(&self, worker: &SleepState) {
         fence(SeqCst);
         if self.n_idle.load(SeqCst) == 0 || !self.leave(worker) {
@@ -137,7 +137,7 @@ impl Idle {
     #[inline]
     pub(crate) fn stop_spinning(&self, workers: &impl Workers, me: &SleepState) {
         if me.spinning.replace(false) && self.n_spinning.fetch_sub(1, SeqCst) == 1 {
-            // As W3: those that still saw this spinner did S1 before.
+            // As W3: those that still saw this spinner did Q1 before.
             fence(SeqCst);
             if workers.has_work() {
                 self.wakep(workers);
