@@ -171,7 +171,7 @@ fn wait(g: &Arc<G>) -> bool {
             }
             // SAFETY: not done, and the lock is held.
             let sched = unsafe { g.sched() };
-            let inside = m::current_sched().is_some_and(|mine| std::ptr::eq(mine, sched));
+            let inside = m::current_of(sched).is_some();
             // It keeps its worker from leaving.
             let blocks = inside && std::thread::panicking();
             if state.waiter.is_none() {

@@ -189,6 +189,12 @@ pub(crate) fn current<'a>() -> Option<&'a M> {
     (!g.is_null()).then(|| unsafe { of(g) })
 }
 
+/// The M of the calling OS thread, if it works for this runtime.
+#[inline(always)]
+pub(crate) fn current_of<'a>(sched: &Sched) -> Option<&'a M> {
+    current().filter(|m| ptr::eq(m.sched(), sched))
+}
+
 /// The calling green thread; none on OS threads and on g0.
 #[inline(always)]
 pub(crate) fn current_g<'a>() -> Option<&'a G> {

@@ -34,7 +34,7 @@ pub(crate) enum Next {
 
 /// Queues `g`, whose status is Runnable, and sees to it that somebody runs it. The caller owns it and gives it away.
 pub(crate) fn ready(sched: &Sched, g: GRef, next: Next) {
-    match m::current().filter(|m| std::ptr::eq(m.sched(), sched)) {
+    match m::current_of(sched) {
         Some(m) => ready_here(m, g, next),
         None => {
             let _visit = sched.visit();

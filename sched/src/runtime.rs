@@ -222,7 +222,7 @@ impl Runtime {
 
     /// Whether the calling thread is one of its workers.
     fn is_mine(&self) -> bool {
-        m::current_sched().is_some_and(|s| std::ptr::eq(s, &*self.sched))
+        m::current_of(&self.sched).is_some()
     }
 }
 

@@ -57,8 +57,7 @@ where
     // SAFETY: only the lifetime changes; the caller vouches for it.
     let main: Main = unsafe { std::mem::transmute(main) };
     let kind = attrs.stack.unwrap_or(StackKind::Reserved(sched.config.stack_size));
-    let me = m::current().filter(|m| std::ptr::eq(m.sched(), sched));
-    let id = match me {
+    let id = match m::current_of(sched) {
         Some(m) => {
             m.p().stats.spawned_here.add(1);
             // SAFETY: the calling thread's M holds this P.
