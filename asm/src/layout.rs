@@ -12,7 +12,7 @@
 //!
 //! | field | written by | when |
 //! |---|---|---|
-//! | `stack`, `stackguard0`, `stackguard1` | the owner of the stack (S20: Running's M, or whoever holds the Scan bit) | on g0, while the green thread does not run |
+//! | `stack`, `stackguard0` | the owner of the stack (S20: Running's M, or whoever holds the Scan bit) | on g0, while the green thread does not run |
 //! | `sched` | `mcall`, `morestack` (save); `gogo` (consume); copystack (relocate) | save: by the running thread itself; the rest as above |
 //! | `m` | the M that runs it | before `gogo` |
 //! | `MHead` | its own OS thread only | |
@@ -82,8 +82,6 @@ pub struct GHead {
     ///
     /// [`STACK_PREEMPT`]: crate::STACK_PREEMPT
     pub stackguard0: usize,
-    /// S3. The lowest stack pointer that a system stack (g0) may reach; `usize::MAX` on green threads.
-    pub stackguard1: usize,
     /// The saved context while it does not run.
     pub sched: Gobuf,
     /// The OS thread that runs it, while it runs.
@@ -93,7 +91,7 @@ pub struct GHead {
 impl GHead {
     /// A head without a stack and without a context.
     pub const fn new() -> GHead {
-        GHead { stack: Stack::NONE, stackguard0: 0, stackguard1: usize::MAX, sched: Gobuf::EMPTY, m: ptr::null_mut() }
+        GHead { stack: Stack::NONE, stackguard0: 0, sched: Gobuf::EMPTY, m: ptr::null_mut() }
     }
 }
 
@@ -127,6 +125,8 @@ pub struct MHead {
     pub gsignal: Stack,
     /// Who entered `morestack` last.
     pub morebuf: Morebuf,
+    /// S3. The lowest stack pointer that the scheduler stack may reach: a check that fails below it is fatal.
+    pub stackguard1: usize,
     /// What `morestack` has g0 call.
     pub newstack: McallFn,
 }

@@ -153,7 +153,7 @@ extern "C" fn refuse(sp: usize) {
                 fatal("morestack on the signal stack: it cannot grow", sp, (*m).gsignal);
             }
         } else if g == g0 && (*g0).stack.contains(sp) {
-            if sp <= (*g0).stackguard1 {
+            if sp <= (*m).stackguard1 {
                 fatal("morestack on g0: the scheduler stack cannot grow", sp, (*g0).stack);
             }
             set_stackguard((*g0).stackguard0);

@@ -15,7 +15,7 @@ use morestack_asm::{
 struct World {
     m: Box<MHead>,
     g: Box<GHead>,
-    g0: Box<GHead>,
+    _g0: Box<GHead>,
     _stack: Vec<u128>,
 }
 
@@ -58,10 +58,10 @@ impl World {
             g0: &raw mut *g0,
             gsignal: Stack::NONE,
             morebuf: Morebuf { pc: 0, sp: 0 },
+            stackguard1: 0,
             newstack: record_newstack,
         });
         g0.m = &raw mut *m;
-        g0.stackguard1 = 0;
         // The bounds of the test thread's stack do not matter here.
         g0.stack = Stack { lo: 0, hi: usize::MAX };
         let mut g = Box::new(GHead::new());
@@ -73,7 +73,7 @@ impl World {
         BODY.with(|b| b.set(Some(Box::new(body))));
         // SAFETY: reset by `drop`.
         unsafe { setg(&raw mut *g0) };
-        World { m, g, g0, _stack: memory }
+        World { m, g, _g0: g0, _stack: memory }
     }
 
     /// Runs the green thread until it gives the thread back.
@@ -143,7 +143,7 @@ fn s17_gogo_clears_the_context_it_consumes() {
 }
 
 #[test]
-fn live_guard_follows_the_switches() {
+fn s02_the_live_guard_follows_the_switches() {
     assert_eq!(stackguard(), 0);
     World::run(|| {
         // SAFETY: the running green thread's own head.
@@ -261,7 +261,7 @@ fn s03_too_little_room_on_g0_is_fatal_and_named() {
     }
     let mut w = World::new(|| ());
     // As if the stack ended right here.
-    w.g0.stackguard1 = usize::MAX;
+    w.m.stackguard1 = usize::MAX;
     // SAFETY: a guard that the next check fails against.
     unsafe { set_stackguard(STACK_PREEMPT) };
     prologue!();

@@ -15,6 +15,7 @@
 //! Bad arguments give one line and the exit code 2.
 
 mod benchmarks;
+mod child;
 mod measure;
 mod report;
 mod table;
@@ -47,6 +48,14 @@ struct Args {
     /// Write all samples to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Run this contender once and print what it took: what a process of its own is started with
+    #[arg(long, hide = true, value_name = "INDEX", requires = "operations")]
+    contender: Option<usize>,
+
+    /// Operations of that run
+    #[arg(long, hide = true, value_name = "N", requires = "contender")]
+    operations: Option<u64>,
 }
 
 /// The exit code for arguments that make no sense.
@@ -63,7 +72,7 @@ fn main() -> ExitCode {
     };
     if args.name == "list" {
         for Benchmark { name, about, .. } in BENCHMARKS {
-            println!("{name:<12} {about}");
+            println!("{name:<14} {about}");
         }
         return ExitCode::SUCCESS;
     }
@@ -72,6 +81,9 @@ fn main() -> ExitCode {
     if chosen.is_empty() {
         let names: Vec<_> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
         return refuse(&format!("no benchmark is called {:?}: there are {}, all, list", args.name, names.join(", ")));
+    }
+    if let (Some(index), Some(operations)) = (args.contender, args.operations) {
+        return child::run(chosen[0], index, operations);
     }
     // Before the benchmarks, so that nobody waits for them in vain.
     let json = match args.json.as_ref().map(File::create).transpose() {
@@ -82,7 +94,9 @@ fn main() -> ExitCode {
     let effort = Effort::new(args.reps, args.quick);
     let mut results = Vec::new();
     for benchmark in chosen {
-        let outcomes = measure(&mut (benchmark.contenders)(), effort);
+        let mut contenders = (benchmark.contenders)();
+        child::isolate(benchmark, &mut contenders);
+        let outcomes = measure(&mut contenders, effort);
         println!("{}", table::table(benchmark, &outcomes));
         results.push((benchmark, outcomes));
     }

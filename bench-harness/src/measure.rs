@@ -3,12 +3,14 @@
 //! ```text
 //!   warm-up      A   B   C      not counted: caches, pools and branch predictors fill, threads start
 //!   round 1      A   B   C  ─┐
-//!   round 2      A   B   C   ├─ one sample each: time of the run / operations in it
+//!   round 2      A   B   C   ├─ one sample each: time of the run, or memory after it / operations in it
 //!   ...                     ─┘
 //! ```
 //!
 //! Of the samples the median counts, since a disturbance makes a run slower and never faster by as much. The smallest and
 //! the largest are given with it, unfiltered: a median whose spread is wide is not worth much.
+//!
+//! The ratio is to the first peer; in a benchmark that has groups, to the fastest peer of the contender's group.
 
 use std::time::Duration;
 
@@ -18,21 +20,79 @@ pub(crate) struct Contender {
     pub(crate) name: &'static str,
     /// Whether it is something else than Morestack, to compare with.
     pub(crate) peer: bool,
+    /// What it is compared within; none where all contenders do the same work.
+    pub(crate) group: Option<&'static str>,
+    /// Whether each run needs a process that has done nothing before: see [`crate::child`].
+    pub(crate) fresh: bool,
     /// Operations of a full run.
     operations: u64,
-    /// Does so many operations, checks that they were done, and gives the time that they took.
-    run: Box<dyn FnMut(u64) -> Duration>,
+    /// Does so many operations, checks that they were done, and says what they took.
+    run: Run,
+}
+
+/// A run of so many operations: what they took, in the unit of the benchmark.
+type Run = Box<dyn FnMut(u64) -> u64>;
+
+/// What a benchmark measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Nanoseconds,
+    Bytes,
+}
+
+impl Unit {
+    /// Its name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Unit::Nanoseconds => "ns",
+            Unit::Bytes => "bytes",
+        }
+    }
 }
 
 impl Contender {
     /// Morestack's own way.
-    pub(crate) fn own(name: &'static str, operations: u64, run: impl FnMut(u64) -> Duration + 'static) -> Contender {
-        Contender { name, peer: false, operations, run: Box::new(run) }
+    pub(crate) fn own(
+        name: &'static str,
+        operations: u64,
+        mut run: impl FnMut(u64) -> Duration + 'static,
+    ) -> Contender {
+        Contender::amount(name, operations, move |operations| run(operations).as_nanos() as u64)
+    }
+
+    /// The same, in the unit of the benchmark.
+    pub(crate) fn amount(name: &'static str, operations: u64, run: impl FnMut(u64) -> u64 + 'static) -> Contender {
+        Contender { name, peer: false, group: None, fresh: false, operations, run: Box::new(run) }
     }
 
     /// Another way.
     pub(crate) fn peer(name: &'static str, operations: u64, run: impl FnMut(u64) -> Duration + 'static) -> Contender {
-        Contender { name, peer: true, operations, run: Box::new(run) }
+        Contender::own(name, operations, run).into_peer()
+    }
+
+    /// Something else than Morestack.
+    pub(crate) fn into_peer(self) -> Contender {
+        Contender { peer: true, ..self }
+    }
+
+    /// One of those that are compared with each other only.
+    pub(crate) fn in_group(self, group: &'static str) -> Contender {
+        Contender { group: Some(group), ..self }
+    }
+
+    /// One whose every run begins in a process of its own.
+    pub(crate) fn fresh(self) -> Contender {
+        Contender { fresh: true, ..self }
+    }
+
+    /// Does so many operations.
+    pub(crate) fn run(&mut self, operations: u64) -> u64 {
+        (self.run)(operations)
+    }
+
+    /// Has another function do what the run does.
+    pub(crate) fn run_by(&mut self, run: impl FnMut(u64) -> u64 + 'static) {
+        self.run = Box::new(run);
     }
 }
 
@@ -62,18 +122,19 @@ impl Effort {
     }
 }
 
-/// What was measured of a contender. Times are nanoseconds per operation.
+/// What was measured of a contender: so many units per operation.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) name: &'static str,
     pub(crate) peer: bool,
+    pub(crate) group: Option<&'static str>,
     pub(crate) operations: u64,
     /// In the order in which they were taken.
     pub(crate) samples: Vec<f64>,
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
-    /// The median as a multiple of the first peer's.
+    /// The median as a multiple of the peer's: see the module's header.
     pub(crate) ratio: Option<f64>,
 }
 
@@ -83,10 +144,10 @@ pub(crate) fn measure(contenders: &mut [Contender], effort: Effort) -> Vec<Outco
     for round in 0..=effort.reps {
         for (contender, samples) in contenders.iter_mut().zip(&mut samples) {
             let operations = effort.operations(contender);
-            let time = (contender.run)(operations);
+            let taken = contender.run(operations);
             // Round 0 is the warm-up.
             if round > 0 {
-                samples.push(time.as_nanos() as f64 / operations as f64);
+                samples.push(taken as f64 / operations as f64);
             }
         }
     }
@@ -96,6 +157,7 @@ pub(crate) fn measure(contenders: &mut [Contender], effort: Effort) -> Vec<Outco
         Outcome {
             name: contender.name,
             peer: contender.peer,
+            group: contender.group,
             operations: effort.operations(contender),
             median: median(&sorted),
             min: sorted[0],
@@ -105,11 +167,17 @@ pub(crate) fn measure(contenders: &mut [Contender], effort: Effort) -> Vec<Outco
         }
     };
     let mut outcomes: Vec<Outcome> = contenders.iter().zip(samples).map(outcome).collect();
-    let base = outcomes.iter().find(|outcome| outcome.peer).map(|peer| peer.median);
-    for outcome in &mut outcomes {
+    let bases: Vec<_> = outcomes.iter().map(|outcome| base(&outcomes, outcome.group)).collect();
+    for (outcome, base) in outcomes.iter_mut().zip(bases) {
         outcome.ratio = base.map(|base| outcome.median / base);
     }
     outcomes
+}
+
+/// The median to compare with.
+fn base(outcomes: &[Outcome], group: Option<&'static str>) -> Option<f64> {
+    let mut peers = outcomes.iter().filter(|outcome| outcome.peer && outcome.group == group).map(|peer| peer.median);
+    if group.is_some() { peers.min_by(f64::total_cmp) } else { peers.next() }
 }
 
 /// The middle of what is sorted.
@@ -159,6 +227,20 @@ mod tests {
         assert_eq!(a.samples, [30.0, 10.0, 20.0]);
         assert_eq!((outcomes[1].ratio, outcomes[2].ratio), (Some(1.0), Some(0.05)));
         assert_eq!(median(&[1.0, 2.0, 4.0, 8.0]), 3.0);
+    }
+
+    #[test]
+    fn in_a_group_the_fastest_peer_is_the_measure() {
+        let fixed = |nanos| move |operations| Duration::from_nanos(nanos * operations);
+        let mut contenders = [
+            Contender::own("a", 1, fixed(6)).in_group("one"),
+            Contender::peer("b", 1, fixed(8)).in_group("one"),
+            Contender::peer("c", 1, fixed(4)).in_group("one"),
+            Contender::own("d", 1, fixed(6)).in_group("two"),
+            Contender::peer("e", 1, fixed(3)).in_group("two"),
+        ];
+        let ratios: Vec<_> = measure(&mut contenders, Effort::new(Some(1), false)).iter().map(|o| o.ratio).collect();
+        assert_eq!(ratios, [1.5, 2.0, 1.0, 2.0, 1.0].map(Some));
     }
 
     #[test]

@@ -20,6 +20,8 @@ struct Report<'a> {
 struct Entry<'a> {
     name: &'a str,
     operation: &'a str,
+    /// What the numbers of the contenders are.
+    unit: &'a str,
     contenders: Vec<Contender<'a>>,
 }
 
@@ -27,12 +29,13 @@ struct Entry<'a> {
 struct Contender<'a> {
     name: &'a str,
     peer: bool,
+    group: Option<&'a str>,
     operations: u64,
-    median_ns: f64,
-    min_ns: f64,
-    max_ns: f64,
+    median: f64,
+    min: f64,
+    max: f64,
     ratio: Option<f64>,
-    samples_ns: &'a [f64],
+    samples: &'a [f64],
 }
 
 impl<'a> Entry<'a> {
@@ -40,6 +43,7 @@ impl<'a> Entry<'a> {
         Entry {
             name: benchmark.name,
             operation: benchmark.operation,
+            unit: benchmark.unit.name(),
             contenders: outcomes.iter().map(Contender::new).collect(),
         }
     }
@@ -50,12 +54,13 @@ impl<'a> Contender<'a> {
         Contender {
             name: outcome.name,
             peer: outcome.peer,
+            group: outcome.group,
             operations: outcome.operations,
-            median_ns: outcome.median,
-            min_ns: outcome.min,
-            max_ns: outcome.max,
+            median: outcome.median,
+            min: outcome.min,
+            max: outcome.max,
             ratio: outcome.ratio,
-            samples_ns: &outcome.samples,
+            samples: &outcome.samples,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The outcome of a benchmark as an aligned table.
+//! The outcome of a benchmark as an aligned table, with the name of each group above its rows.
 
 use std::fmt::Write;
 
@@ -15,10 +15,24 @@ pub(crate) fn table(benchmark: &Benchmark, outcomes: &[Outcome]) -> String {
     let rows: Vec<[String; 5]> = std::iter::once(head).chain(outcomes.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
 
-    let base = outcomes.iter().find(|outcome| outcome.peer).map_or("", |peer| peer.name);
-    let mut text =
-        format!("{}: {}\nns per {}, ratio to: {base}\n", benchmark.name, benchmark.about, benchmark.operation);
-    for row in &rows {
+    let grouped = outcomes.iter().any(|outcome| outcome.group.is_some());
+    let first = outcomes.iter().find(|outcome| outcome.peer).map_or("", |peer| peer.name);
+    let base = if grouped { "the fastest peer of each group" } else { first };
+    let mut text = format!(
+        "{}: {}\n{} per {}, ratio to: {base}\n",
+        benchmark.name,
+        benchmark.about,
+        benchmark.unit.name(),
+        benchmark.operation
+    );
+    let mut group = None;
+    // The head belongs to no outcome.
+    for (row, outcome) in rows.iter().zip(std::iter::once(None).chain(outcomes.iter().map(Some))) {
+        if let Some(name) = outcome.and_then(|outcome| outcome.group)
+            && group.replace(name) != Some(name)
+        {
+            writeln!(text, "  {name}").expect("a string takes all");
+        }
         let mut line = format!("  {:<width$}", row[0], width = width(0));
         for (column, cell) in row.iter().enumerate().skip(1) {
             write!(line, "  {cell:>width$}", width = width(column)).expect("a string takes all");
@@ -43,14 +57,21 @@ fn number(n: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Unit;
 
     #[test]
     fn aligned() {
-        let benchmark =
-            Benchmark { name: "switch", about: "one way and another", operation: "switch", contenders: Vec::new };
+        let benchmark = Benchmark {
+            name: "switch",
+            about: "one way and another",
+            operation: "switch",
+            unit: Unit::Nanoseconds,
+            contenders: Vec::new,
+        };
         let outcome = |name, peer, median, ratio| Outcome {
             name,
             peer,
+            group: None,
             operations: 1,
             samples: vec![],
             median,
@@ -59,6 +80,8 @@ mod tests {
             ratio: Some(ratio),
         };
         let outcomes = [outcome("ours", false, 5.0, 0.5), outcome("another", true, 10.0, 1.0)];
+        let mut groups = outcomes.iter().map(|o| outcome(o.name, o.peer, o.median, 1.0)).collect::<Vec<_>>();
+        groups.iter_mut().zip(["10 KiB", "20 KiB"]).for_each(|(outcome, group)| outcome.group = Some(group));
         let expected = "\
 switch: one way and another
 ns per switch, ratio to: another
@@ -67,5 +90,15 @@ ns per switch, ratio to: another
   another    10.0  5.00  1000   1.00
 ";
         assert_eq!(table(&benchmark, &outcomes), expected);
+        let expected = "\
+switch: one way and another
+ns per switch, ratio to: the fastest peer of each group
+           median   min   max  ratio
+  10 KiB
+  ours       5.00  2.50   500   1.00
+  20 KiB
+  another    10.0  5.00  1000   1.00
+";
+        assert_eq!(table(&benchmark, &groups), expected);
     }
 }

@@ -20,6 +20,13 @@ const DEFAULT_SLICE: Duration = Duration::from_millis(1);
 /// the 128 there are.
 const DEFAULT_STACK: usize = 256 << 10;
 
+/// Freezing and thawing cost less than a microsecond together, and the page that is touched anew perhaps four more: once in
+/// so long that is nothing. Memory is held for as long; a service that answers within this time never freezes.
+const DEFAULT_FREEZE_AFTER: Duration = Duration::from_millis(100);
+
+/// Below this a wait is not long, and sysmon would do little else.
+const MIN_FREEZE_AFTER: Duration = Duration::from_millis(1);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) workers: usize,
@@ -27,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) time_slice: Option<Duration>,
     pub(crate) stack_size: usize,
     pub(crate) max_stack_size: usize,
+    pub(crate) freeze_after: Option<Duration>,
     pub(crate) thread_name: String,
 }
 
@@ -38,13 +46,15 @@ impl Default for Config {
             time_slice: Some(DEFAULT_SLICE),
             stack_size: DEFAULT_STACK,
             max_stack_size: MAX_STACK,
+            freeze_after: Some(DEFAULT_FREEZE_AFTER),
             thread_name: "morestack".to_owned(),
         }
     }
 }
 
 impl Config {
-    /// The defaults, changed by `MORESTACK_WORKERS`, `MORESTACK_TIME_SLICE` and `MORESTACK_STACK_SIZE`.
+    /// The defaults, changed by `MORESTACK_WORKERS`, `MORESTACK_TIME_SLICE`, `MORESTACK_STACK_SIZE` and
+    /// `MORESTACK_FREEZE_AFTER`.
     pub(crate) fn from_env() -> io::Result<Config> {
         let mut config = Config::default();
         if let Some((name, value)) = env("MORESTACK_WORKERS") {
@@ -52,11 +62,12 @@ impl Config {
             check_workers(name, config.workers)?;
         }
         if let Some((name, value)) = env("MORESTACK_TIME_SLICE") {
-            config.time_slice = match value.as_str() {
-                "off" => None,
-                text => Some(humantime::parse_duration(text).map_err(|_| bad(name, &value, slice_allowed()))?),
-            };
+            config.time_slice = duration(name, &value, &slice_allowed())?;
             check_slice(name, config.time_slice)?;
+        }
+        if let Some((name, value)) = env("MORESTACK_FREEZE_AFTER") {
+            config.freeze_after = duration(name, &value, &freeze_allowed())?;
+            check_freeze(name, config.freeze_after)?;
         }
         if let Some((name, value)) = env("MORESTACK_STACK_SIZE") {
             let size: ByteSize = value.parse().map_err(|_| bad(name, &value, stack_allowed()))?;
@@ -69,6 +80,7 @@ impl Config {
     pub(crate) fn check(mut self) -> io::Result<Config> {
         check_workers("workers", self.workers)?;
         check_slice("time_slice", self.time_slice)?;
+        check_freeze("freeze_after", self.freeze_after)?;
         self.stack_size = check_stack("stack_size", self.stack_size)?;
         self.max_stack_size = check_stack("max_stack_size", self.max_stack_size)?;
         if self.thread_name.contains('\0') {
@@ -100,10 +112,26 @@ fn check_workers(name: &str, workers: usize) -> io::Result<()> {
     if (1..=MAX_WORKERS).contains(&workers) { Ok(()) } else { Err(bad(name, &workers, workers_allowed())) }
 }
 
+/// A duration, or `off`.
+fn duration(name: &str, value: &str, allowed: &str) -> io::Result<Option<Duration>> {
+    match value {
+        "off" => Ok(None),
+        text => humantime::parse_duration(text).map(Some).map_err(|_| bad(name, &value, allowed)),
+    }
+}
+
 fn check_slice(name: &str, slice: Option<Duration>) -> io::Result<()> {
-    match slice {
-        Some(s) if !(MIN_SLICE..=Duration::from_secs(3600)).contains(&s) => {
-            Err(bad(name, &humantime::format_duration(s), slice_allowed()))
+    check_duration(name, slice, MIN_SLICE, slice_allowed)
+}
+
+fn check_freeze(name: &str, after: Option<Duration>) -> io::Result<()> {
+    check_duration(name, after, MIN_FREEZE_AFTER, freeze_allowed)
+}
+
+fn check_duration(name: &str, value: Option<Duration>, least: Duration, allowed: fn() -> String) -> io::Result<()> {
+    match value {
+        Some(d) if !(least..=Duration::from_secs(3600)).contains(&d) => {
+            Err(bad(name, &humantime::format_duration(d), allowed()))
         }
         _ => Ok(()),
     }
@@ -115,6 +143,10 @@ fn workers_allowed() -> String {
 
 fn slice_allowed() -> String {
     format!("off, or a duration from {} to 1h, such as 100us", humantime::format_duration(MIN_SLICE))
+}
+
+fn freeze_allowed() -> String {
+    format!("off, or a duration from {} to 1h, such as 100ms", humantime::format_duration(MIN_FREEZE_AFTER))
 }
 
 fn stack_allowed() -> String {

@@ -96,7 +96,10 @@ fn explain_old_stack(line: &mut Line, g: Option<&G>, addr: usize, pc: usize, old
     }
     let ms = (timers::monotonic().saturating_sub(old.when)) as f64 / 1e6;
     let _ = write!(line, "  the old stack [{:#x}, {:#x}) of green thread {} ", old.stack.lo, old.stack.hi, old.goid);
-    if old.new == Stack::NONE {
+    let frozen = old.new == Stack::NONE && old.goid != 0;
+    if frozen {
+        let _ = writeln!(line, "was frozen {ms:.3} ms ago, while that green thread waited at {}", Pc(old.pc));
+    } else if old.new == Stack::NONE {
         let _ = writeln!(line, "was freed {ms:.3} ms ago, when that green thread ended");
     } else {
         let _ = writeln!(
@@ -107,7 +110,7 @@ fn explain_old_stack(line: &mut Line, g: Option<&G>, addr: usize, pc: usize, old
             Pc(old.pc)
         );
     }
-    let _ = line.write_str(if old.new == Stack::NONE {
+    let _ = line.write_str(if old.new == Stack::NONE && !frozen {
         "  rule broken: nothing may point into the stack of a green thread that has ended\n"
     } else {
         "  rule broken: no pointer into the stack of a `go` green thread may exist outside of it across a safepoint\n\
@@ -123,7 +126,7 @@ fn explain_overflow(line: &mut Line, g: &G) {
             "it reached the guard page of its {}\n  more room: RuntimeBuilder::stack_size, MORESTACK_STACK_SIZE or \
              Builder::stack(Stack::Reserved(bytes));\n  an error instead of this: mark the functions that recurse with \
              #[morestack::prologue]",
-            ByteSize(size as u64)
+            ByteSize(size.get() as u64)
         ),
         StackKind::Copying => writeln!(
             line,

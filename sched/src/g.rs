@@ -1,7 +1,7 @@
 //! `G`: a green thread, and who owns it when.
 //!
-//! A `G` is an `Arc`. The scheduler holds one count from spawn to exit, as a [`GRef`]; a `JoinHandle` and each `Thread`
-//! hold others and never touch what the owner touches.
+//! A `G` is counted ([`crate::task`]). The scheduler holds one count from spawn to exit, as a [`GRef`]; a `JoinHandle` and
+//! each `Thread` hold others and never touch what the owner touches.
 //!
 //! # Ownership by status (S20)
 //!
@@ -15,6 +15,9 @@
 //!                     │    └─ Preempted ◄┘  │ │ └──► CopyStack
 //!                     │ ready               │ │ token was there
 //!                     └─────────── Waiting ◄┘─┘        (and, giving way, from Running to Runnable)
+//!                                   │  ▲
+//!                              scan ▼  │ scanned
+//!                                 CopyStack
 //! ```
 //!
 //! | status | owner |
@@ -22,26 +25,31 @@
 //! | Idle | the spawner; no stack yet |
 //! | Runnable | the queue it stands in: exactly one of a deque, a `runnext`, a `tied_next`, a tied queue, an inbox, the injector |
 //! | Running | the M that runs it |
-//! | Preempted, CopyStack | that M still, on g0 |
-//! | Waiting | whoever may wake it: the holder of its park token ([`crate::park`]) or the timer it sleeps on |
+//! | Preempted | that M still, on g0 |
+//! | Waiting | whoever may wake it: who takes PARKED out of its token ([`crate::token`]) |
+//! | CopyStack | from Running: its M, on g0. From Waiting: sysmon, as the scanner that put SCAN into the token |
 //! | Dead | nobody: the stack is gone, only the ids and the join state are read |
 //!
 //! Ownership passes with the hand-over itself (a queue's push and pop, the park token's swap), which orders memory.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use morestack_asm::GHead;
+use morestack_stacks::Frozen;
 use parking_lot::Mutex;
 
+use crate::channel::Sudog;
 use crate::join::JoinState;
 use crate::m::M;
+use crate::parked::Place;
 use crate::sched::Sched;
 use crate::site::Site;
 use crate::sync;
+use crate::task::{FIRST_REFS, GArc, VTable};
 
 /// The states of the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,79 +80,107 @@ impl Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StackKind {
     /// A fixed address range of so many bytes, committed as touched.
-    Reserved(usize),
+    Reserved(NonZeroUsize),
     /// Starts in the smallest class, moved to grow and to shrink.
     Copying,
 }
 
-/// What a green thread runs: the user's closure, wrapped so that it stores its result and does not unwind.
-pub(crate) type Main = Box<dyn FnOnce() + Send>;
+impl StackKind {
+    /// A reserved stack of so many bytes, a size class.
+    pub(crate) fn reserved(size: usize) -> StackKind {
+        StackKind::Reserved(NonZeroUsize::new(size).expect("a stack has a size"))
+    }
+}
 
+/// In the order of size, so that there are no gaps: a million of them wait in some programs.
 #[repr(C)]
 pub(crate) struct G {
     /// First, so that a `*mut GHead` of a green thread is a `*const G`. The owner's.
     head: UnsafeCell<GHead>,
-    status: AtomicU8,
-    /// The park token: see [`crate::park`].
-    pub(crate) token: sync::AtomicU8,
+    /// References, and what is behind the `G` in memory: see [`crate::task`].
+    pub(crate) refs: AtomicUsize,
+    pub(crate) vtable: &'static VTable,
+    /// The runtime it belongs to: valid until it is Dead ([`crate::sched`] has the proof).
+    sched: NonNull<Sched>,
+    /// The M that started it. Written once, by the first `execute`. The owner's.
+    pub(crate) home: Cell<Option<NonNull<M>>>,
     pub(crate) kind: StackKind,
     /// Where it was spawned, for copying ones: remembers how large their stacks become.
     pub(crate) site: Option<&'static Site>,
-    /// Bytes of the stack it started with. The owner's.
-    pub(crate) first_size: Cell<usize>,
-    /// Its stack has grown. The owner's.
-    pub(crate) grew: Cell<bool>,
-    /// Resumes only on the M that started it.
-    pub(crate) tied: bool,
-    /// The M that started it. Written once, by the first `execute`. The owner's.
-    pub(crate) home: Cell<Option<NonNull<M>>>,
-    /// It has used up a slice before. The owner's.
-    pub(crate) long: Cell<bool>,
-    /// Nesting depth of `without_preemption`. The running green thread's own.
-    pub(crate) preempt_off: Cell<u32>,
-    /// Taken by the first `execute`. The owner's.
-    main: Cell<Option<Main>>,
+    /// Its stack, packed; until it is thawed, the head names the stack that it had. The owner's.
+    pub(crate) frozen: Cell<Option<Frozen>>,
+    /// Where it queues for a channel: see [`crate::channel`]. The owner's.
+    pub(crate) sudog: Cell<Option<NonNull<Sudog>>>,
     pub(crate) id: u64,
     pub(crate) name: Option<Box<str>>,
-    /// The runtime it belongs to: valid until it is Dead ([`crate::sched`] has the proof).
-    sched: NonNull<Sched>,
     pub(crate) join: Mutex<JoinState>,
+    /// Whether sysmon looks at it now and then while it waits, and where it finds it: see [`crate::parked`].
+    pub(crate) place: Place,
+    /// Nesting depth of `without_preemption`. The running green thread's own.
+    pub(crate) preempt_off: Cell<u32>,
+    /// Preemptions since its stack changed its size. The owner's.
+    pub(crate) calm: Cell<u32>,
+    status: AtomicU8,
+    /// The park token, and that of waits which end once: see [`crate::token`].
+    pub(crate) token: sync::AtomicU8,
+    pub(crate) wait: sync::AtomicU8,
+    /// What became of the result: see [`crate::task`].
+    pub(crate) fate: AtomicU8,
+    /// Resumes only on the M that started it.
+    pub(crate) tied: bool,
+    /// It has used up a slice before. The owner's.
+    pub(crate) long: Cell<bool>,
+    /// Its stack has grown. The owner's.
+    pub(crate) grew: Cell<bool>,
+    /// The logarithm of the size of the stack that it started with. The owner's.
+    pub(crate) first_log: Cell<u8>,
 }
 
-// SAFETY: the fields that are not Sync (head, first_size, grew, home, long, preempt_off, main) are touched by the owner alone, and ownership
-// passes only by the synchronised hand-overs of the module header. `main` is Send.
+// SAFETY: the fields that are not Sync (head, home, frozen, sudog, preempt_off, calm, long, grew, first_log) are touched by
+// the owner alone, and ownership passes only by the synchronised hand-overs of the module header. `place` has rules of its
+// own, in its module.
 unsafe impl Send for G {}
 // SAFETY: as above.
 unsafe impl Sync for G {}
 
+/// What is said of a green thread when it is made.
+pub(crate) struct New {
+    pub(crate) sched: NonNull<Sched>,
+    pub(crate) id: u64,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) kind: StackKind,
+    pub(crate) site: Option<&'static Site>,
+    pub(crate) tied: bool,
+}
+
 impl G {
-    pub(crate) fn new(
-        sched: NonNull<Sched>,
-        id: u64,
-        name: Option<Box<str>>,
-        kind: StackKind,
-        site: Option<&'static Site>,
-        tied: bool,
-        main: Main,
-    ) -> Arc<G> {
-        Arc::new(G {
+    /// For [`crate::task::new`].
+    pub(crate) fn new(new: New, vtable: &'static VTable) -> G {
+        G {
             head: UnsafeCell::new(GHead::new()),
+            refs: AtomicUsize::new(FIRST_REFS),
+            vtable,
+            sched: new.sched,
+            home: Cell::new(None),
+            kind: new.kind,
+            site: new.site,
+            frozen: Cell::new(None),
+            sudog: Cell::new(None),
+            id: new.id,
+            name: new.name,
+            join: Mutex::new(JoinState::default()),
+            place: Place::default(),
+            preempt_off: Cell::new(0),
+            calm: Cell::new(0),
             status: AtomicU8::new(Status::Idle as u8),
             token: sync::AtomicU8::new(0),
-            kind,
-            site,
-            first_size: Cell::new(0),
-            grew: Cell::new(false),
-            tied,
-            home: Cell::new(None),
+            wait: sync::AtomicU8::new(0),
+            fate: AtomicU8::new(0),
+            tied: new.tied,
             long: Cell::new(false),
-            preempt_off: Cell::new(0),
-            main: Cell::new(Some(main)),
-            id,
-            name,
-            sched,
-            join: Mutex::new(JoinState::default()),
-        })
+            grew: Cell::new(false),
+            first_log: Cell::new(0),
+        }
     }
 
     /// The green thread whose head this is.
@@ -176,11 +212,6 @@ impl G {
         self.status.store(to as u8, Ordering::Relaxed);
     }
 
-    /// The closure, once; for the owner.
-    pub(crate) fn take_main(&self) -> Option<Main> {
-        self.main.take()
-    }
-
     /// The runtime of a green thread that is not Dead.
     ///
     /// # Safety
@@ -206,11 +237,6 @@ pub(crate) struct GRef(NonNull<G>);
 unsafe impl Send for GRef {}
 
 impl GRef {
-    pub(crate) fn new(g: Arc<G>) -> GRef {
-        // SAFETY: `Arc::into_raw` is never null.
-        GRef(unsafe { NonNull::new_unchecked(Arc::into_raw(g).cast_mut()) })
-    }
-
     /// # Safety
     ///
     /// The caller owns the green thread of this head and hands its count over.
@@ -240,9 +266,9 @@ impl GRef {
     }
 
     /// The last of the scheduler: gives the count back.
-    pub(crate) fn into_arc(self) -> Arc<G> {
-        // SAFETY: the count that `new` turned into a GRef; GRefs are moved, so this happens once.
-        unsafe { Arc::from_raw(self.0.as_ptr()) }
+    pub(crate) fn into_arc(self) -> GArc {
+        // SAFETY: the count that this stands for. GRefs are moved, so this happens once.
+        unsafe { GArc::from_counted(self.0) }
     }
 }
 

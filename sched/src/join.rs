@@ -1,7 +1,7 @@
 //! `JoinHandle`: waiting for a green thread's result.
 //!
-//! The result lies in a [`Packet`] that the handle and the green thread's closure share. Whether it is there is said by
-//! the `JoinState` in the `G`, under a lock that both ends hold for a few instructions:
+//! The result lies behind the `G` ([`crate::task`]). Whether it is there is said by the `JoinState` in the `G`, under a lock
+//! that both ends hold for a few instructions:
 //!
 //! - the exiting green thread's M sets `done` and takes the waiter, in one critical section (`finish`);
 //! - a joiner looks at `done` and leaves itself as the waiter, in one critical section.
@@ -17,68 +17,38 @@
 //! stopped; they find `abandoned` and return [`RuntimeStopped`]. `finish` takes the registration back.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
 use std::fmt;
-use std::sync::Arc;
+use std::marker::PhantomData;
 
-use crate::g::{G, Payload};
+use crate::g::G;
 use crate::m;
+use crate::task::{self, GArc};
 use crate::thread::{self, Thread};
 
 /// Whether a green thread is done, and who waits for that.
 #[derive(Default)]
 pub(crate) struct JoinState {
-    done: bool,
-    /// Why it never ran.
-    failure: Option<Payload>,
-    waiter: Option<Waiter>,
+    waiter: Option<Thread>,
     /// Who to unpark while it blocks its OS thread in `park`, unwinding.
     pub(crate) os_thread: Option<std::thread::Thread>,
+    done: bool,
+    /// The waiter is in the runtime's list of joiners from outside.
+    registered: bool,
 }
 
-struct Waiter {
-    thread: Thread,
-    /// Its place in the runtime's list of joiners from outside.
-    key: Option<u64>,
-}
-
-/// Marks `g` as done and wakes its joiner. Called by the owner, once, after the result was stored; with a `failure` if
-/// there is none because it never ran.
-pub(crate) fn finish(g: &G, failure: Option<Payload>) {
+/// Marks `g` as done and wakes its joiner. Called by the owner, once, after the result was stored.
+pub(crate) fn finish(g: &G) {
     let waiter = {
         let mut state = g.join.lock();
         state.done = true;
-        state.failure = failure;
-        let waiter = state.waiter.take();
-        if let Some(Waiter { key: Some(key), .. }) = &waiter {
+        if state.registered {
             // SAFETY: the caller owns `g`.
-            unsafe { g.sched() }.joiners.remove(*key);
+            unsafe { g.sched() }.joiners.remove(g.id);
         }
-        waiter
+        state.waiter.take()
     };
     if let Some(waiter) = waiter {
-        waiter.thread.unpark();
-    }
-}
-
-/// Where a green thread leaves its result.
-pub(crate) struct Packet<T>(UnsafeCell<Option<Result<T, Payload>>>);
-
-// SAFETY: the green thread writes before `finish`, the one JoinHandle reads after it saw `done`: the join lock orders
-// the two, and they never overlap.
-unsafe impl<T: Send> Sync for Packet<T> {}
-
-impl<T> Packet<T> {
-    pub(crate) fn new() -> Packet<T> {
-        Packet(UnsafeCell::new(None))
-    }
-
-    /// # Safety
-    ///
-    /// Called by the green thread, once, before `finish`.
-    pub(crate) unsafe fn set(&self, result: Result<T, Payload>) {
-        // SAFETY: nobody reads before `finish`.
-        unsafe { *self.0.get() = Some(result) };
+        waiter.unpark();
     }
 }
 
@@ -99,7 +69,8 @@ impl std::error::Error for RuntimeStopped {}
 /// Dropping it detaches the green thread, which goes on running.
 pub struct JoinHandle<T> {
     thread: Thread,
-    packet: Arc<Packet<T>>,
+    /// The type of the result behind the green thread.
+    _result: PhantomData<T>,
 }
 
 // SAFETY: a handle gives away a T (hence T: Send) and otherwise only reads atomics and locks.
@@ -108,11 +79,14 @@ unsafe impl<T: Send> Send for JoinHandle<T> {}
 unsafe impl<T> Sync for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
-    pub(crate) fn new(g: Arc<G>, packet: Arc<Packet<T>>) -> JoinHandle<T> {
-        JoinHandle { thread: Thread::green(g), packet }
+    /// # Safety
+    ///
+    /// `g` is of a task with this type of result, and this is its one handle.
+    pub(crate) unsafe fn new(g: GArc) -> JoinHandle<T> {
+        JoinHandle { thread: Thread::green(g), _result: PhantomData }
     }
 
-    fn g(&self) -> &Arc<G> {
+    fn g(&self) -> &GArc {
         self.thread.as_green().expect("a JoinHandle is of a green thread")
     }
 
@@ -123,8 +97,14 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The payload of the panic that ended it; a [`StackOverflow`](crate::StackOverflow); [`RuntimeStopped`]; or the
-    /// `std::io::Error` that says why no stack could be allocated for it.
+    /// The payload of what ended it:
+    ///
+    /// | payload | |
+    /// |---|---|
+    /// | of the panic | it panicked |
+    /// | [`StackOverflow`](crate::StackOverflow) | it needed more stack than it may have |
+    /// | `std::io::Error`, `OutOfMemory` | no stack for it could be had when it first ran, or no larger one when its copying stack was to grow; the message names the size and the reason |
+    /// | [`RuntimeStopped`] | its runtime stopped before it finished |
     ///
     /// ```
     /// let handle = morestack::spawn(|| 6 * 7);
@@ -137,11 +117,8 @@ impl<T> JoinHandle<T> {
         if !wait(self.g()) {
             return Err(Box::new(RuntimeStopped));
         }
-        // SAFETY: `done` was seen under the join lock, and this is the only handle, consumed.
-        match unsafe { (*self.packet.0.get()).take() } {
-            Some(result) => result,
-            None => Err(self.g().join.lock().failure.take().unwrap_or_else(|| Box::new(RuntimeStopped))),
-        }
+        // SAFETY: `done` was seen under the join lock, and this is the one handle, for results of this type.
+        unsafe { task::take(self.g()) }.unwrap_or_else(|| Err(Box::new(RuntimeStopped)))
     }
 
     /// Whether the green thread has finished: `join` will not wait.
@@ -155,6 +132,12 @@ impl<T> JoinHandle<T> {
     }
 }
 
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        task::detach(self.g());
+    }
+}
+
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinHandle").field("thread", &self.thread).finish_non_exhaustive()
@@ -162,7 +145,7 @@ impl<T> fmt::Debug for JoinHandle<T> {
 }
 
 /// Waits until `g` is done. False when it never will be: its runtime has stopped.
-fn wait(g: &Arc<G>) -> bool {
+fn wait(g: &GArc) -> bool {
     loop {
         {
             let mut state = g.join.lock();
@@ -177,8 +160,11 @@ fn wait(g: &Arc<G>) -> bool {
             if state.waiter.is_none() {
                 let me = thread::current();
                 // One that leaves its worker to others stops with the runtime and needs no waking.
-                let key = (!inside || blocks).then(|| sched.joiners.insert(me.clone()));
-                state.waiter = Some(Waiter { thread: me, key });
+                if !inside || blocks {
+                    sched.joiners.insert(g.id, me.clone());
+                    state.registered = true;
+                }
+                state.waiter = Some(me);
             }
             // After the registration: whoever stops the runtime looks at the list after it has said so.
             if sched.is_stopped() || blocks && sched.stop_requested() {

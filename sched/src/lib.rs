@@ -18,26 +18,28 @@
 //! | to | use |
 //! |---|---|
 //! | run something | [`spawn`], [`Builder`], [`Runtime::run`]; [`go`] for copying stacks, by contract |
-//! | wait | [`JoinHandle::join`], [`park`], [`sleep`], [`yield_now`] |
+//! | wait | [`JoinHandle::join`], [`channel`], [`park`], [`sleep`], [`yield_now`] |
 //! | be preemptible | [`#[prologue]`](macro@prologue), [`checkpoint`], [`without_preemption`] |
-//! | set it up | [`Runtime::builder`], or `MORESTACK_WORKERS`, `MORESTACK_TIME_SLICE`, `MORESTACK_STACK_SIZE` for the global one |
+//! | set it up | [`Runtime::builder`], or `MORESTACK_WORKERS`, `MORESTACK_TIME_SLICE`, `MORESTACK_STACK_SIZE`, `MORESTACK_FREEZE_AFTER` for the global one |
 //! | look inside | [`Runtime::metrics`] |
-//! | test | `MORESTACK_STRESS=move|preempt`, `MORESTACK_EFENCE=1` |
+//! | test | `MORESTACK_STRESS=move|preempt|freeze`, `MORESTACK_EFENCE=1` |
 //!
 //! # How it works, by module
 //!
 //! | module | what |
 //! |---|---|
-//! | `g`, `m`, `p`, `sched` | the green thread, the OS thread, the right to run, and what all share: who may touch what |
+//! | `g`, `task`, `m`, `p`, `sched` | the green thread and its memory, the OS thread, the right to run, and what all share: who may touch what |
 //! | `schedule` | the scheduler loop: where the next green thread comes from |
 //! | `ready`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
-//! | `park`, `timers`, `join` | waiting |
+//! | `token`, `park`, `timers`, `join`, [`channel`] | waiting |
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
 //! | `sysmon` | time slices |
+//! | `parked`, `sweep` | freezing and shrinking the stacks of those that wait |
 //! | `worker`, `runtime`, `config` | start and end |
 //! | `fault`, `stress` | finding mistakes |
 //! | `sync`, `loom` | models of the protocols between threads |
 
+pub mod channel;
 mod config;
 mod fault;
 mod g;
@@ -50,6 +52,7 @@ mod metrics;
 mod newstack;
 mod p;
 mod park;
+mod parked;
 mod ready;
 mod runtime;
 mod sched;
@@ -58,11 +61,14 @@ mod site;
 mod spawn;
 mod stack;
 mod stress;
+mod sweep;
 mod sync;
 mod sysmon;
+mod task;
 mod thread;
 mod tied;
 mod timers;
+mod token;
 mod worker;
 
 pub use join::{JoinHandle, RuntimeStopped};

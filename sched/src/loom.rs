@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | [`untied`], [`burst`], [`one_sleeper`] | [`crate::idle`]: submitting and going idle | work is queued and all workers sleep; a token or a count stays behind |
 //! | [`tied`] | the same, with an inbox and an alarm | the same |
-//! | [`token`] | [`crate::park`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
+//! | [`token`], [`token_with_a_scanner`] | [`crate::token`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
 //! | [`alarm`] | [`crate::sysmon`]: going to sleep | sysmon sleeps while a worker is busy |
 //! | [`visitors`] | [`crate::sched`]: freeing | the runtime is freed under a visitor |
 //!
@@ -47,10 +47,10 @@ use loom::thread;
 
 use crate::idle::{Idle, SleepState, Workers};
 use crate::m::Inbox;
-use crate::park::{PARKED, Token};
 use crate::sched::{Visit, Visitors};
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize};
 use crate::sysmon::Alarm;
+use crate::token::{PARKED, Token};
 
 /// Runs `model`, interrupting threads that could go on up to so many times per run; `LOOM_MAX_PREEMPTIONS` overrides it.
 ///
@@ -353,10 +353,10 @@ fn tied_without_a_look() {
     assert!(fails(4, || tied_with(|pool| pool.has_work() || pool.stop.load(Relaxed))));
 }
 
-/// A green thread that parks until two others have written, with the steps that can be done wrong.
+/// A green thread that parks until others have written, with the steps that can be done wrong.
 struct Green {
     token: AtomicU8,
-    written: [AtomicUsize; 2],
+    written: Vec<AtomicUsize>,
     /// Its head and stack: the owner's.
     stack: UnsafeCell<()>,
     /// 1 where it is queued to run.
@@ -370,10 +370,17 @@ struct Steps {
     notify: fn(Token<'_>) -> u8,
     clear: fn(Token<'_>),
     publish: fn(&Green) -> bool,
+    scan: fn(Token<'_>) -> bool,
+    end_scan: fn(Token<'_>) -> bool,
 }
 
-const STEPS: Steps =
-    Steps { notify: |token| token.notify(), clear: |token| token.clear(), publish: Green::save_and_publish };
+const STEPS: Steps = Steps {
+    notify: |token| token.notify(),
+    clear: |token| token.clear(),
+    publish: Green::save_and_publish,
+    scan: |token| token.scan(),
+    end_scan: |token| token.end_scan(),
+};
 
 impl Green {
     fn save(&self) {
@@ -404,43 +411,94 @@ impl Green {
 
     fn unpark(&self) {
         if (self.steps.notify)(Token(&self.token)) == PARKED {
-            self.save();
-            let mut runnable = self.runnable.lock().unwrap();
-            *runnable += 1;
-            assert_eq!(*runnable, 1, "it is made ready twice");
-            self.run.notify_one();
+            self.wake();
         }
     }
 
-    /// It parks before, while and after the two unpark it.
-    fn model(steps: Steps) {
+    fn wake(&self) {
+        self.save();
+        let mut runnable = self.runnable.lock().unwrap();
+        *runnable += 1;
+        assert_eq!(*runnable, 1, "it is made ready twice");
+        self.run.notify_one();
+    }
+
+    /// sysmon, once.
+    fn scan(&self) {
+        if (self.steps.scan)(Token(&self.token)) {
+            self.save();
+            if !(self.steps.end_scan)(Token(&self.token)) {
+                self.wake();
+            }
+        }
+    }
+
+    /// It parks before, while and after the others unpark it.
+    fn model(steps: Steps, unparkers: usize, scanner: bool) {
         let green = Arc::new(Green {
             token: AtomicU8::new(0),
-            written: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            written: (0..unparkers).map(|_| AtomicUsize::new(0)).collect(),
             stack: UnsafeCell::new(()),
             runnable: Mutex::new(0),
             run: Condvar::new(),
             steps,
         });
-        let unparkers = [0, 1].map(|i| {
-            let green = green.clone();
-            thread::spawn(move || {
-                green.written[i].store(1, Relaxed);
-                green.unpark();
+        let mut others: Vec<_> = (0..unparkers)
+            .map(|i| {
+                let green = green.clone();
+                thread::spawn(move || {
+                    green.written[i].store(1, Relaxed);
+                    green.unpark();
+                })
             })
-        });
+            .collect();
+        if scanner {
+            let green = green.clone();
+            others.push(thread::spawn(move || green.scan()));
+        }
         while green.written.iter().any(|written| written.load(Relaxed) == 0) {
             green.park();
         }
-        for unparker in unparkers {
-            unparker.join().unwrap();
+        for other in others {
+            other.join().unwrap();
         }
     }
 }
 
 #[test]
 fn token() {
-    check(4, || Green::model(STEPS));
+    check(4, || Green::model(STEPS, 2, false));
+}
+
+#[test]
+fn token_with_a_scanner() {
+    check(4, || Green::model(STEPS, 1, true));
+    check(2, || Green::model(STEPS, 2, true));
+}
+
+/// Seeded: the scanner does a step wrong.
+#[test]
+fn token_with_mistakes_of_the_scanner() {
+    // Not one step: it scans what a waker has taken meanwhile.
+    let scan = |token: Token<'_>| {
+        let parked = token.0.load(Acquire) == PARKED;
+        if parked {
+            token.0.store(4, Release);
+        }
+        parked
+    };
+    assert!(fails(4, move || Green::model(Steps { scan, ..STEPS }, 1, true)));
+
+    // A wake-up meanwhile is overwritten.
+    let end_scan = |token: Token<'_>| {
+        token.0.store(PARKED, Release);
+        true
+    };
+    assert!(fails(4, move || Green::model(Steps { end_scan, ..STEPS }, 1, true)));
+
+    // It lets go before it is done.
+    let end_scan = |token: Token<'_>| token.0.compare_exchange(4, PARKED, Relaxed, Relaxed).is_ok();
+    assert!(fails(4, move || Green::model(Steps { end_scan, ..STEPS }, 1, true)));
 }
 
 /// Seeded: one step of three is done wrong.
@@ -452,11 +510,11 @@ fn token_with_mistakes() {
         token.0.store(1, Release);
         before
     };
-    assert!(fails(4, move || Green::model(Steps { notify, ..STEPS })));
+    assert!(fails(4, move || Green::model(Steps { notify, ..STEPS }, 2, false)));
 
     // Takes the token without what its waker wrote.
     let clear = |token: Token<'_>| token.0.store(0, Relaxed);
-    assert!(fails(4, move || Green::model(Steps { clear, ..STEPS })));
+    assert!(fails(4, move || Green::model(Steps { clear, ..STEPS }, 2, false)));
 
     // Published before it is at rest.
     let publish = |green: &Green| {
@@ -464,7 +522,7 @@ fn token_with_mistakes() {
         green.save();
         published
     };
-    assert!(fails(4, move || Green::model(Steps { publish, ..STEPS })));
+    assert!(fails(4, move || Green::model(Steps { publish, ..STEPS }, 2, false)));
 }
 
 /// A worker that wakes twice; sysmon has to see it busy.
@@ -477,7 +535,7 @@ fn alarm() {
             thread::spawn(move || {
                 let (alarm, idle) = &*shared;
                 while idle.load(Relaxed) {
-                    alarm.sleep_if(|| idle.load(Relaxed), || ());
+                    alarm.sleep_if(|| idle.load(Relaxed), || None);
                 }
             })
         };

@@ -18,6 +18,7 @@
 //! continue on another M. Code that switches must not keep it across.
 
 use std::cell::{Cell, UnsafeCell};
+use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -45,6 +46,8 @@ pub(crate) struct M {
     p: Cell<Option<NonNull<P>>>,
     /// The green thread to go on with, without scheduling.
     resume: Cell<Option<GRef>>,
+    /// Why the stack of that green thread did not grow: it takes this when it is resumed, and unwinds with it.
+    pub(crate) refusal: Cell<Option<io::Error>>,
     pub(crate) curg: Cell<Option<GRef>>,
     pub(crate) tied_next: Cell<Option<GRef>>,
     tied: UnsafeCell<Tied>,
@@ -76,6 +79,7 @@ impl M {
                 g0: ptr::null_mut(),
                 gsignal: Stack::NONE,
                 morebuf: Morebuf { pc: 0, sp: 0 },
+                stackguard1: 0,
                 newstack,
             }),
             g0: UnsafeCell::new(GHead::new()),
@@ -83,6 +87,7 @@ impl M {
             sched: Cell::new(None),
             p: Cell::new(None),
             resume: Cell::new(None),
+            refusal: Cell::new(None),
             curg: Cell::new(None),
             tied_next: Cell::new(None),
             tied: UnsafeCell::new(Tied::new()),

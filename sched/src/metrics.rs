@@ -24,7 +24,7 @@ impl Counter {
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// The counters of a P; the holder of the P writes.
+        /// The counters of a P; the holder of the P writes. And those of sysmon.
         #[derive(Default)]
         pub(crate) struct PStats {
             $(pub(crate) $name: Counter,)*
@@ -54,9 +54,9 @@ macro_rules! metrics {
                     peak_stacks: sched.stacks.peak(),
                     ..Metrics::default()
                 };
-                for p in &sched.ps {
-                    m.spawned += p.stats.spawned_here.get();
-                    $(m.$name += p.stats.$name.get();)*
+                for stats in sched.ps.iter().map(|p| &p.stats).chain([&sched.sweep_stats]) {
+                    m.spawned += stats.spawned_here.get();
+                    $(m.$name += stats.$name.get();)*
                 }
                 m
             }
@@ -83,8 +83,12 @@ metrics! {
     shrinks,
     /// Bytes copied by growing and shrinking.
     bytes_copied,
-    /// Parked stacks packed into a small block.
+    /// Stacks of green threads that waited for long, packed into small blocks ([`freeze_after`]).
+    ///
+    /// [`freeze_after`]: crate::RuntimeBuilder::freeze_after
     freezes,
+    /// Stacks of green threads that waited for longer still, of which the unused pages were given back to the system.
+    given_back,
 }
 
 /// Stacks in use and their high-water mark, over all workers of a runtime.
@@ -120,6 +124,11 @@ impl StackGauge {
         if estimate > self.peak.load(Relaxed) {
             self.peak.fetch_max(estimate, Relaxed);
         }
+    }
+
+    /// One stack less, at no P.
+    pub(crate) fn remove(&self) {
+        self.live.fetch_sub(1, Relaxed);
     }
 
     fn peak(&self) -> u64 {

@@ -7,7 +7,8 @@
 //! ```text
 //!   unwinding? ── yes ──► go on: the unwinder's state is this OS thread's and it keeps stack addresses in the heap
 //!        │ no
-//!   too little room? ── yes ──► copying: double, by copystack; over the limit, or reserved: raise StackOverflow
+//!   too little room? ── yes ──► copying: double, by copystack; no memory for that: raise its io::Error
+//!        │                      over the limit, or reserved: raise StackOverflow
 //!        │
 //!   preemption requested? ── yes ──► not allowed now: go on, sysmon asks again
 //!        │                           nobody waits: go on, in a new slice
@@ -51,19 +52,32 @@ pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
     }
     let short = sp.saturating_sub(frame) <= bounds.lo + STACK_GUARD;
     if short || stress::moves(&g) {
-        let size = if short { room_for(bounds.hi - sp + frame, bounds.size()) } else { bounds.size() };
         let limit = m.sched().config.max_stack_size;
-        let grown = g.kind == StackKind::Copying && size <= limit && stack::grow(m, &g, size).is_ok();
-        if short && !grown {
-            return go_on(m, g, raise_overflow as Raise as usize);
+        let size = if short { room_for(bounds.hi - sp + frame, bounds.size(), limit) } else { bounds.size() };
+        let may_grow = g.kind == StackKind::Copying && size <= limit;
+        let grown = if may_grow { stack::grow(m, &g, size).map_err(Some) } else { Err(None) };
+        // Without need it is stress: nothing is lost if it does not move.
+        if short && let Err(refusal) = grown {
+            let raise: Raise = match refusal {
+                Some(error) => {
+                    m.refusal.set(Some(error.into()));
+                    raise_refusal
+                }
+                None => raise_overflow,
+            };
+            return go_on(m, g, raise as usize);
         }
     }
     if stress::preempts() || m.p().preempt_requested() { preempt(m, g) } else { go_on(m, g, 0) }
 }
 
-/// The least doubling of `size` that holds `used` bytes above the guard.
-fn room_for(used: usize, size: usize) -> usize {
-    let mut size = size * 2;
+/// From here on a stack doubles twice at once. It was copied four times by then, and what it holds is copied half as often
+/// so; the rest of the larger stack is address space.
+const TWICE: usize = 1 << 20;
+
+/// The size to grow to: at least the double of `size`, with `used` bytes above the guard.
+fn room_for(used: usize, size: usize, limit: usize) -> usize {
+    let mut size = if size >= TWICE && size <= limit / 4 { size * 4 } else { size * 2 };
     while size <= used + STACK_GUARD {
         size *= 2;
     }
@@ -83,6 +97,7 @@ fn go_on(m: &M, g: GRef, raise: usize) {
 /// S13, where it is allowed and of use.
 fn preempt(m: &M, g: GRef) {
     let p = m.p();
+    stack::slice_over(m, &g);
     if g.preempt_off.get() != 0 {
         p.stats.preemptions_deferred.add(1);
         return go_on(m, g, 0);
@@ -122,6 +137,10 @@ pub(crate) fn rearm() {
 /// A green thread ran out of stack at a prologue: the payload that [`JoinHandle::join`](crate::JoinHandle::join)
 /// returns, unless the panic is caught before.
 ///
+/// That is: it needed more than it may have. If a copying stack may grow and there is no memory for it, the payload is a
+/// `std::io::Error` of kind `OutOfMemory` instead, which says what there is too little of. Either is announced by a line
+/// on standard error, and destructors run.
+///
 /// ```
 /// #[morestack::prologue]
 /// fn forever(n: u64) -> u64 {
@@ -150,11 +169,29 @@ impl fmt::Display for StackOverflow {
 
 impl std::error::Error for StackOverflow {}
 
+/// Unwinds the calling green thread, in the prologue for which there was no memory.
+fn raise_refusal() -> ! {
+    let g = m::current_g().expect("newstack resumes green threads only");
+    // It was resumed at once, on the M whose `newstack` left this.
+    let refusal = m::current().and_then(|m| m.refusal.take()).expect("newstack says why");
+    // On g0: the room that is left here is the unwinder's.
+    systemstack(|| {
+        // Nobody may be reading.
+        let _ = writeln!(
+            io::stderr(),
+            "morestack: green thread '{}' (id {}) cannot grow its stack: {refusal}",
+            g.label(),
+            g.id
+        );
+    });
+    resume_unwind(Box::new(refusal))
+}
+
 /// Unwinds the calling green thread, in the prologue for which there was no room.
 fn raise_overflow() -> ! {
     let g = m::current_g().expect("newstack resumes green threads only");
     let (limit, setting) = match g.kind {
-        StackKind::Reserved(size) => (size, "stack_size"),
+        StackKind::Reserved(size) => (size.get(), "stack_size"),
         StackKind::Copying => (m::current_sched().map_or(0, |s| s.config.max_stack_size), "max_stack_size"),
     };
     let overflow = StackOverflow { limit };
@@ -186,4 +223,60 @@ fn fatal(m: &M, g: &G, what: &str) -> ! {
         morebuf.sp,
     );
     std::process::abort()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use morestack_asm::{GHead, STACK_PREEMPT, mcall, set_stackguard};
+
+    use crate::{Runtime, checkpoint, m};
+
+    const ROLE: &str = "MORESTACK_NEWSTACK_TEST_CHILD";
+
+    /// What the process says that runs `broken` on a green thread and then comes to a prologue.
+    fn message(test: &str, broken: fn()) -> String {
+        if std::env::var_os(ROLE).is_some() {
+            Runtime::builder().workers(1).build().unwrap().run(move || {
+                broken();
+                // SAFETY: on a green thread.
+                unsafe { set_stackguard(STACK_PREEMPT) };
+                checkpoint();
+            });
+            unreachable!("it went on");
+        }
+        let test = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let output = command.args(["--exact", &test, "--nocapture"]).env(ROLE, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{said}");
+        said
+    }
+
+    #[test]
+    fn s12_the_wrong_green_thread_is_fatal_and_named() {
+        let said = message("s12_the_wrong_green_thread_is_fatal_and_named", || {
+            m::current().unwrap().curg.set(None);
+        });
+        assert!(said.contains("fatal: wrong green thread in newstack: green thread '<unnamed>'"), "{said}");
+        assert!(said.contains("stack=[0x") && said.contains("pc:0x") && said.contains("sp:0x"), "{said}");
+    }
+
+    #[test]
+    fn s12_a_split_outside_of_the_stack_is_fatal_and_named() {
+        let said = message("s12_a_split_outside_of_the_stack_is_fatal_and_named", || {
+            // `morestack` itself looks where it is: only a context that was broken since gets here.
+            unsafe fn outside(head: *mut GHead, _: usize) {
+                // SAFETY: the green thread that called `mcall`; the process ends here.
+                unsafe {
+                    (*head).sched.sp = (*head).stack.lo - 8;
+                    super::newstack(head, 0);
+                }
+            }
+            // SAFETY: on a green thread, which is not resumed.
+            unsafe { mcall(outside, 0) };
+        });
+        assert!(said.contains("fatal: stack split outside of the stack"), "{said}");
+    }
 }

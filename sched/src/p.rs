@@ -2,10 +2,11 @@
 //!
 //! | field | who |
 //! |---|---|
-//! | `deque`, `cache`, `ids` | the M that holds the P, only |
+//! | `deque`, `cache`, `ids`, `cleared`, `sudogs` | the M that holds the P, only |
 //! | `stealer`, `runnext` | any M: these are where work is stolen |
 //! | `schedtick`, `slice_start`, `idle` | written by the holder, read by sysmon |
 //! | `preempt_tick` | written by sysmon, read by the holder |
+//! | `parked` | has a lock: the holder enters, any M leaves, sysmon looks |
 //! | `stats` | written by the holder, read by anyone |
 //!
 //! `runnext` holds what was made ready last by the green thread that runs now. It runs next and inherits the rest of the
@@ -25,8 +26,10 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 use crossbeam_deque::{Stealer, Worker};
 use morestack_stacks::StackCache;
 
+use crate::channel::Sudogs;
 use crate::g::{G, GRef, new_ids};
 use crate::metrics::PStats;
+use crate::parked::Parked;
 use crate::timers::Timers;
 
 /// Ids are taken in blocks of so many. Any number works; this one keeps the shared counter cold.
@@ -46,6 +49,11 @@ pub(crate) struct P {
     /// Its M sleeps for want of work: there is no slice to watch.
     pub(crate) idle: AtomicBool,
     ids: Cell<(u64, u64)>,
+    sudogs: UnsafeCell<Sudogs>,
+    /// The cache was cleared, and not filled since.
+    pub(crate) cleared: Cell<bool>,
+    /// The green threads that parked here.
+    pub(crate) parked: Parked,
     pub(crate) stats: PStats,
 }
 
@@ -68,6 +76,9 @@ impl P {
             slice_start: AtomicU64::new(0),
             idle: AtomicBool::new(false),
             ids: Cell::new((0, 0)),
+            sudogs: UnsafeCell::default(),
+            cleared: Cell::new(true),
+            parked: Parked::default(),
             stats: PStats::default(),
         }
     }
@@ -91,8 +102,21 @@ impl P {
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "exclusive by the contract")]
     pub(crate) unsafe fn cache(&self) -> &mut StackCache {
+        self.cleared.set(false);
         // SAFETY: by the contract.
         unsafe { &mut *self.cache.get() }
+    }
+
+    /// The sudogs that it keeps.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds this P, and no other reference to them is in use.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "exclusive by the contract")]
+    pub(crate) unsafe fn sudogs(&self) -> &mut Sudogs {
+        // SAFETY: by the contract.
+        unsafe { &mut *self.sudogs.get() }
     }
 
     /// The next green-thread id.

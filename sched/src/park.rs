@@ -1,30 +1,9 @@
 //! Blocking and waking a green thread: `park`, `unpark`, `yield_now`, `sleep`.
 //!
-//! # The park token
+//! Each green thread has a token, as `std::thread` has; [`crate::token`] has the protocol.
 //!
-//! Each green thread has a token, as `std::thread` has: EMPTY or NOTIFIED, and while it waits, PARKED.
-//!
-//! ```text
-//!   park, on the green thread      park_m, on g0                    unpark, anywhere
-//!   ─────────────────────────      ─────────────                    ────────────────
-//!   NOTIFIED → EMPTY: return       Waiting, then EMPTY → PARKED     prev = swap NOTIFIED
-//!   else mcall(park_m)             failed: run it again             prev PARKED: ready(g)
-//!   ...
-//!   swap EMPTY, return
-//! ```
-//!
-//! *No wake-up is lost.* `unpark` swaps. Either `park_m` sees NOTIFIED in its compare-exchange and goes on, or `unpark`
-//! sees PARKED and makes the green thread runnable. The parked side takes the token itself when it runs again, by a swap
-//! with Acquire, so everything that happened before *any* `unpark` up to then is visible to it.
-//!
-//! *Nobody wakes twice.* PARKED is seen by one swap only: the one that replaces it owns the green thread.
-//!
-//! *The stack is at rest.* PARKED is published by `park_m` on g0, after the context was saved and after any shrinking.
-//!
-//! `loom.rs` checks these three on a model with two unparkers.
-//!
-//! A sleeping green thread is owned by its timer, not by its token: `unpark` during a sleep leaves a token and does not
-//! cut the sleep short, as with `std::thread::sleep`.
+//! A sleeping green thread is owned by its timer: `unpark` during a sleep leaves a token and does not cut the sleep short,
+//! as with `std::thread::sleep`.
 //!
 //! # While unwinding
 //!
@@ -32,57 +11,16 @@
 //! panic therefore blocks its OS thread (PARKED_OS) instead of leaving it; `yield_now` does nothing then. The handle of
 //! that OS thread stays where it is when it has been used: a waker may be late, and the next one needs it then.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 use morestack_asm::{GHead, mcall, prologue};
 
 use crate::g::{G, GRef, Status};
-use crate::m;
+use crate::m::{self, M};
 use crate::ready::{Next, ready};
-use crate::stack;
-use crate::sync::AtomicU8;
-
-const EMPTY: u8 = 0;
-const NOTIFIED: u8 = 1;
-pub(crate) const PARKED: u8 = 2;
-const PARKED_OS: u8 = 3;
-
-/// The park token of a green thread, and its changes of state.
-#[derive(Clone, Copy)]
-pub(crate) struct Token<'a>(pub(crate) &'a AtomicU8);
-
-impl<'a> Token<'a> {
-    #[inline(always)]
-    fn of(g: &'a G) -> Token<'a> {
-        Token(&g.token)
-    }
-
-    /// Takes it if it is there.
-    #[inline(always)]
-    pub(crate) fn take(self) -> bool {
-        self.0.compare_exchange(NOTIFIED, EMPTY, Acquire, Acquire).is_ok()
-    }
-
-    /// From EMPTY to `parked`, PARKED or PARKED_OS; false if it is there.
-    #[inline(always)]
-    pub(crate) fn publish(self, parked: u8) -> bool {
-        self.0.compare_exchange(EMPTY, parked, AcqRel, Acquire).is_ok()
-    }
-
-    /// Takes it, there or not.
-    #[inline(always)]
-    pub(crate) fn clear(self) {
-        self.0.swap(EMPTY, Acquire);
-    }
-
-    /// Puts it there. Returns the state before.
-    #[inline(always)]
-    pub(crate) fn notify(self) -> u8 {
-        self.0.swap(NOTIFIED, AcqRel)
-    }
-}
+use crate::token::{PARKED, PARKED_OS, Token, wake};
+use crate::{parked, schedule};
 
 /// Blocks the calling thread until its token is made available by [`Thread::unpark`](crate::Thread::unpark), and takes
 /// it. Returns at once if it is available already.
@@ -125,13 +63,17 @@ pub fn park() {
 unsafe fn park_m(head: *mut GHead, _: usize) {
     // SAFETY: the green thread that called `mcall` on this M, which owns it.
     let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
-    m.p().stats.parks.add(1);
+    rest(m, g, Token::of(&g));
+}
+
+/// Lets `g` wait for `token`, from here on its waker's; or resumes it if the token is there already.
+pub(crate) fn rest(m: &M, g: GRef, token: Token<'_>) {
     // Before it is published: afterwards it is the waker's.
-    stack::shrink(m, &g);
+    parked::note(m, &g);
     g.set_status(Status::Running, Status::Waiting);
-    if !Token::of(&g).publish(PARKED) {
+    if !token.publish(PARKED) {
         g.set_status(Status::Waiting, Status::Running);
-        m.resume(g);
+        schedule::resume(m, g);
     }
 }
 
@@ -148,15 +90,9 @@ fn park_os(g: &G) {
 }
 
 /// Makes the token of `g` available, and the green thread runnable if it waits for it.
-pub(crate) fn unpark(g: &Arc<G>) {
+pub(crate) fn unpark(g: &G) {
     match Token::of(g).notify() {
-        PARKED => {
-            // SAFETY: this swap took PARKED, so this is the one waker, and the scheduler's count with it.
-            let g = unsafe { GRef::from_head(g.head()) };
-            g.set_status(Status::Waiting, Status::Runnable);
-            // SAFETY: owned by the line above.
-            ready(unsafe { g.sched() }, g, Next::Soon);
-        }
+        PARKED => wake(g),
         PARKED_OS => {
             if let Some(thread) = &g.join.lock().os_thread {
                 thread.unpark();
@@ -224,6 +160,9 @@ pub fn sleep_until(deadline: Instant) {
         } else {
             // SAFETY: on a green thread, not unwinding; the timer wakes it once. The argument is a number.
             unsafe { mcall(sleep_m, crate::timers::nanos(deadline) as usize) };
+            if let Some(g) = m::current_g() {
+                Token::of_wait(g).reset();
+            }
         }
     }
 }
@@ -231,10 +170,16 @@ pub fn sleep_until(deadline: Instant) {
 unsafe fn sleep_m(head: *mut GHead, when: usize) {
     // SAFETY: the green thread that called `mcall` on this M, which owns it.
     let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
-    m.p().stats.parks.add(1);
-    stack::shrink(m, &g);
+    parked::note(m, &g);
+    sleep_until_timer(m, g, when as u64);
+}
+
+/// Lets `g` wait until `when`, from here on its timer's.
+pub(crate) fn sleep_until_timer(m: &M, g: GRef, when: u64) {
     g.set_status(Status::Running, Status::Waiting);
-    m.p().timers.insert(when as u64, g);
+    let published = Token::of_wait(&g).publish(PARKED);
+    debug_assert!(published, "nobody wakes a sleeper before its timer is set");
+    m.p().timers.insert(when, g);
 }
 
 /// Runs `f` without preempting it: a request that arrives meanwhile is answered when `f` has returned. Nests.

@@ -264,6 +264,7 @@ impl Drop for Runtime {
 /// | `time_slice` | 1 ms | none, or 20 us to 1 h |
 /// | `stack_size` | 256 KiB | 64 KiB to 1 GiB, rounded up to a power of two |
 /// | `max_stack_size` | 1 GiB | the same |
+/// | `freeze_after` | 100 ms | none, or 1 ms to 1 h |
 /// | `thread_name` | `morestack` | no NUL |
 #[derive(Clone, Debug)]
 pub struct RuntimeBuilder {
@@ -299,6 +300,17 @@ impl RuntimeBuilder {
     /// Bytes that the stack of a green thread made by [`go`](crate::go) may grow to.
     pub fn max_stack_size(mut self, bytes: usize) -> Self {
         self.config.max_stack_size = bytes;
+        self
+    }
+
+    /// How long a green thread waits before its stack is made small; `None`: never. The stack of [`go`](crate::go) is then
+    /// *frozen*: only the used bytes are kept, until it is woken. That of [`spawn`](crate::spawn) gives its unused pages
+    /// back to the system after ten times as long.
+    ///
+    /// It takes between one and two such intervals. A shorter one saves memory in programs with many green threads that
+    /// wait briefly, and costs each wait a microsecond or so.
+    pub fn freeze_after(mut self, wait: Option<Duration>) -> Self {
+        self.config.freeze_after = wait;
         self
     }
 

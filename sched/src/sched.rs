@@ -7,6 +7,7 @@
 //! with abandoned green threads left over, it is leaked with them: somebody may hold a handle to one. See
 //! [`crate::runtime`].
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, fence};
 use std::time::{Duration, Instant};
@@ -16,10 +17,10 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
 
 use crate::config::Config;
-use crate::g::GRef;
+use crate::g::{GRef, Status};
 use crate::idle::{Idle, SleepState, Workers};
 use crate::m::M;
-use crate::metrics::StackGauge;
+use crate::metrics::{PStats, StackGauge};
 use crate::p::P;
 use crate::schedule;
 use crate::sync::{AtomicUsize, yield_now};
@@ -47,6 +48,8 @@ pub(crate) struct Sched {
     pub(crate) drain: Drain,
     pub(crate) spawned_outside: AtomicU64,
     pub(crate) stacks: StackGauge,
+    /// What sysmon counts.
+    pub(crate) sweep_stats: PStats,
     pub(crate) joiners: Joiners,
 }
 
@@ -68,6 +71,7 @@ impl Sched {
             drain: Drain::default(),
             spawned_outside: AtomicU64::new(0),
             stacks: StackGauge::default(),
+            sweep_stats: PStats::default(),
             joiners: Joiners::default(),
             config,
         }
@@ -99,8 +103,9 @@ impl Sched {
         self.sysmon.ring();
         self.joiners.unpark_all();
         loop {
-            // A destructor may spawn by a handle of this runtime.
+            // A destructor may spawn by a handle of this runtime. What was woken from outside meanwhile is abandoned.
             let injected = std::iter::from_fn(|| self.injector.steal().success());
+            let injected = injected.filter(|g| g.status() == Status::Idle);
             let gs: Vec<GRef> = self.unstarted.lock().drain(..).chain(injected).collect();
             if gs.is_empty() {
                 break;
@@ -245,24 +250,22 @@ impl Drain {
 /// Threads from outside that wait for one of this runtime's green threads ([`crate::join`]).
 #[derive(Default)]
 pub(crate) struct Joiners {
-    list: Mutex<(u64, std::collections::HashMap<u64, Thread>)>,
+    /// By the id of the green thread that they wait for.
+    list: Mutex<HashMap<u64, Thread>>,
 }
 
 impl Joiners {
-    pub(crate) fn insert(&self, thread: Thread) -> u64 {
-        let (next, list) = &mut *self.list.lock();
-        *next += 1;
-        list.insert(*next, thread);
-        *next
+    pub(crate) fn insert(&self, id: u64, thread: Thread) {
+        self.list.lock().insert(id, thread);
     }
 
-    pub(crate) fn remove(&self, key: u64) {
-        self.list.lock().1.remove(&key);
+    pub(crate) fn remove(&self, id: u64) {
+        self.list.lock().remove(&id);
     }
 
     /// Outside of the lock: `unpark` takes others. They stay in the list, for who wakes may wait again.
     fn unpark_all(&self) {
-        let all: Vec<Thread> = self.list.lock().1.values().cloned().collect();
+        let all: Vec<Thread> = self.list.lock().values().cloned().collect();
         for thread in all {
             thread.unpark();
         }

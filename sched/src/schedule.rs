@@ -21,17 +21,23 @@
 //!
 //! 61 is Go's number: a prime, so that it does not fall in step with a pattern in the program.
 
+use std::cell::Cell;
+use std::io::{self, Write};
 use std::ptr;
+use std::sync::Once;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use crossbeam_deque::Steal;
 use morestack_asm::{GHead, Gobuf, gogo, mcall};
+use morestack_stacks::StackError;
 
 use crate::g::{G, GRef, Payload, Status};
 use crate::idle::Workers;
 use crate::m::M;
 use crate::ready::{Next, ready};
-use crate::{join, p, stack, timers};
+use crate::token::{PARKED, Token};
+use crate::{join, p, park, parked, stack, task, timers};
 
 /// See "Order", 2 and 4.
 const INJECTOR_TICK: u32 = 61;
@@ -41,6 +47,14 @@ const STEAL_ROUNDS: u32 = 4;
 
 /// Spin-loop hints before a `runnext` is stolen, about 3 us (Go's pause): its owner takes it sooner if it runs at all.
 const RUNNEXT_PAUSE: u32 = 100;
+
+/// Nanoseconds until a green thread that found no memory for its stack tries again. Plucked from thin air: long beside a
+/// failed system call, short beside what ends a lack of memory.
+const MEMORY_PAUSE: u64 = 1_000_000;
+
+/// How long a worker sleeps before it gives the stacks of its cache back (S5). A worker that is woken for every request
+/// of a quiet service keeps them.
+const IDLE_BEFORE_CLEAR: Duration = Duration::from_secs(1);
 
 /// Runs green threads until the runtime stops.
 pub(crate) fn run(m: &M) {
@@ -104,9 +118,12 @@ fn run_timers(m: &M) {
     let now = timers::now();
     let mut next = Next::Soon;
     while let Some(g) = p.timers.pop_due(now) {
-        g.set_status(Status::Waiting, Status::Runnable);
-        ready(m.sched(), g, next);
-        next = Next::Tail;
+        // Otherwise sysmon, which is at its stack, wakes it when it is done.
+        if Token::of_wait(&g).notify() == PARKED {
+            g.set_status(Status::Waiting, Status::Runnable);
+            ready(m.sched(), g, next);
+            next = Next::Tail;
+        }
     }
 }
 
@@ -195,23 +212,31 @@ fn search(m: &M) -> Option<GRef> {
     None
 }
 
-/// Sleeps until there may be work, or a timer of this P is due; not if there is work.
+/// Sleeps until there may be work, or a timer of this P is due; not if there is work. After a while it gives the cached
+/// stacks back, once.
 fn sleep(m: &M) {
     let (sched, p) = (m.sched(), m.p());
     let work = || sched.has_work() || !m.inbox.is_empty() || sched.stop_requested();
+    let clears = Cell::new(None);
     let alarm = || {
         p.idle.store(true, Relaxed);
-        let alarm = p.timers.next();
-        if alarm == timers::NEVER { None } else { timers::instant(alarm) }
+        clears.set((!p.cleared.get()).then(|| Instant::now() + IDLE_BEFORE_CLEAR));
+        let timer = Some(p.timers.next()).filter(|when| *when != timers::NEVER).and_then(timers::instant);
+        clears.get().into_iter().chain(timer).min()
     };
     if sched.idle.sleep(&m.sleep, work, alarm) {
+        if clears.get().is_some_and(|when| when <= Instant::now()) {
+            // SAFETY: on g0 of an M that holds its P; no other reference to the cache is in use.
+            unsafe { p.cache() }.clear();
+            p.cleared.set(true);
+        }
         p.next_slice(p::stamp());
         p.idle.store(false, Relaxed);
         sched.sysmon.worker_woke();
     }
 }
 
-/// Makes `g` ready to be resumed on this M; the first time, gives it a stack. False if there is none to be had.
+/// Makes `g` ready to be resumed on this M: gives it a stack, if it has none. False if there is none to be had.
 fn execute(m: &M, g: GRef) -> bool {
     let head = g.head();
     m.curg.set(Some(g));
@@ -235,6 +260,13 @@ fn execute(m: &M, g: GRef) -> bool {
                 g.home.set(Some(ptr::NonNull::from(m)));
                 m.started.set(m.started.get() + 1);
             }
+        } else if g.frozen.get().is_some() {
+            if let Err(error) = stack::thaw(m, &g) {
+                wait_for_memory(m, g, &error);
+                return false;
+            }
+            // If it had to wait for memory, that is over.
+            Token::of_wait(&g).reset();
         }
         (*head).m = m.head_ptr();
         (*head).stackguard0 = stack::guard(&g);
@@ -243,14 +275,47 @@ fn execute(m: &M, g: GRef) -> bool {
     true
 }
 
+/// Goes on with `g` at once, which was about to wait.
+pub(crate) fn resume(m: &M, g: GRef) {
+    match stack::thaw(m, &g) {
+        Ok(()) => m.resume(g),
+        Err(error) => {
+            g.set_status(Status::Running, Status::Runnable);
+            wait_for_memory(m, g, &error);
+        }
+    }
+}
+
+/// There is no stack for `g`, which is frozen. It must not be lost, and others may give theirs back: it tries again.
+#[cold]
+fn wait_for_memory(m: &M, g: GRef, error: &StackError) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        // Nobody may be reading.
+        let _ = writeln!(
+            io::stderr(),
+            "morestack: green thread '{}' (id {}) waits for a stack, as others may from now on: {error}",
+            g.label(),
+            g.id
+        );
+    });
+    g.set_status(Status::Runnable, Status::Running);
+    Token::of_wait(&g).reset();
+    park::sleep_until_timer(m, g, timers::now() + MEMORY_PAUSE);
+}
+
 /// The first function of every green thread, on its own stack.
 ///
 /// `extern "C"`: a panic that gets here (a result whose destructor panics) aborts the process, as with std's threads.
 unsafe extern "C" fn gmain(head: *mut GHead) -> ! {
-    // SAFETY: this green thread itself, running.
-    if let Some(main) = unsafe { G::from_head(head) }.take_main() {
-        main();
-    }
+    // SAFETY: this green thread itself, running, once.
+    unsafe { task::run(G::from_head(head)) };
+    goexit()
+}
+
+/// Apart from `gmain`, whose frame waits under all others and is smaller so.
+#[inline(never)]
+fn goexit() -> ! {
     // SAFETY: on a green thread; `goexit_m` does not resume it.
     unsafe { mcall(goexit_m, 0) };
     unreachable!("a dead green thread was resumed")
@@ -260,13 +325,14 @@ unsafe fn goexit_m(head: *mut GHead, _: usize) {
     // SAFETY: the green thread that called `mcall` on this M, which owns it.
     let (g, m) = unsafe { (GRef::from_head(head), crate::m::of(head)) };
     g.set_status(Status::Running, Status::Dead);
+    parked::forget(m.sched(), &g);
     stack::free(m, &g);
     if g.tied {
         m.started.set(m.started.get() - 1);
     }
     // Counted first: whoever returns from `join` finds it counted.
     m.p().stats.completed.add(1);
-    join::finish(&g, None);
+    join::finish(&g);
     m.sched().drain.check(m.sched());
     drop(g.into_arc());
 }
@@ -274,12 +340,17 @@ unsafe fn goexit_m(head: *mut GHead, _: usize) {
 /// Ends a green thread that never ran.
 pub(crate) fn end_unstarted(g: GRef, failure: Option<Payload>) {
     g.set_status(Status::Idle, Status::Dead);
-    let main = g.take_main();
-    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(main))) {
+    // SAFETY: the caller owns it, and it has not run.
+    let dropped = || unsafe { task::drop_closure(&g) };
+    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(dropped)) {
         // The panic hook has reported it. The payload's destructor might panic again, and nobody is there to see that.
         std::mem::forget(payload);
     }
-    join::finish(&g, failure);
+    if let Some(failure) = failure {
+        // SAFETY: as above, and the closure is gone.
+        unsafe { task::fail(&g, failure) };
+    }
+    join::finish(&g);
     drop(g.into_arc());
 }
 

@@ -1,22 +1,19 @@
 //! `spawn`, `go` and `Builder`: making green threads.
 //!
-//! A green thread begins as a `G` with the closure boxed in it, and as a place for the result. It gets its stack when it
-//! first runs: a million queued spawns need no stacks at all.
+//! A green thread begins as a `G` with the closure behind it ([`crate::task`]). It gets its stack when it first runs: a
+//! million queued spawns need no stacks at all.
 
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::config;
-use crate::g::{G, GRef, Main, StackKind, Status, new_ids};
-use crate::join::{JoinHandle, Packet};
-use crate::m;
+use crate::g::{G, New, StackKind, new_ids};
+use crate::join::JoinHandle;
 use crate::ready::{Next, ready};
-use crate::runtime;
 use crate::sched::Sched;
 use crate::site::Site;
+use crate::{config, m, runtime, task};
 
 /// What may be said of a green thread before it runs.
 #[derive(Default)]
@@ -46,17 +43,7 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    let packet = Arc::new(Packet::new());
-    let result = packet.clone();
-    let main: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
-        // As std's threads: the payload is the joiner's to look at.
-        let value = catch_unwind(AssertUnwindSafe(f));
-        // SAFETY: on the green thread, once; `finish` comes after.
-        unsafe { result.set(value) };
-    });
-    // SAFETY: only the lifetime changes; the caller vouches for it.
-    let main: Main = unsafe { std::mem::transmute(main) };
-    let kind = attrs.stack.unwrap_or(StackKind::Reserved(sched.config.stack_size));
+    let kind = attrs.stack.unwrap_or(StackKind::reserved(sched.config.stack_size));
     let id = match m::current_of(sched) {
         Some(m) => {
             m.p().stats.spawned_here.add(1);
@@ -68,11 +55,23 @@ where
             new_ids(1)
         }
     };
-    let site = attrs.site.and_then(Site::of);
-    let g = G::new(NonNull::from(sched), id, attrs.name, kind, site, !attrs.untied, main);
-    debug_assert_eq!(g.status(), Status::Idle);
-    ready(sched, GRef::new(g.clone()), Next::Soon);
-    JoinHandle::new(g, packet)
+    let new = New {
+        sched: NonNull::from(sched),
+        id,
+        name: attrs.name,
+        kind,
+        site: attrs.site.and_then(Site::of),
+        tied: !attrs.untied,
+    };
+    let g = |vtable| G::new(new, vtable);
+    let (g, handle) = if const { size_of::<F>() <= task::INLINE } {
+        task::new(g, f)
+    } else {
+        task::new(g, Box::new(f))
+    };
+    ready(sched, g, Next::Soon);
+    // SAFETY: made just now, of an `F` that returns a `T`.
+    unsafe { JoinHandle::new(handle) }
 }
 
 /// Runs `f` as a new green thread, as `std::thread::spawn` runs it as an OS thread.
@@ -219,7 +218,7 @@ impl Builder {
     fn attrs(self, untied: bool, site: &'static Location<'static>) -> io::Result<Attrs> {
         let stack = match self.stack {
             Stack::Auto => None,
-            Stack::Reserved(size) => Some(StackKind::Reserved(config::check_stack("stack size", size)?)),
+            Stack::Reserved(size) => Some(StackKind::reserved(config::check_stack("stack size", size)?)),
             Stack::Copying => Some(StackKind::Copying),
         };
         let site = (stack == Some(StackKind::Copying)).then_some(site);

@@ -1,14 +1,24 @@
-//! The stacks of green threads: given when they first run, moved while they live, taken back when they end.
+//! The stacks of green threads: given when they first run, moved while they live, packed while they wait, taken back when
+//! they end.
 //!
-//! Everything here runs on g0 of the M that owns the green thread (S8), with the cache of the P it holds.
+//! Everything here runs on the system stack of the thread that owns the green thread (S8): on g0, with the cache of the P
+//! that its M holds; or on sysmon ([`crate::sweep`]), which owns a green thread that waits while it scans it.
 
 use morestack_asm::{STACK_GUARD, STACK_PREEMPT, Stack};
-use morestack_stacks::{FIXED_STACK, Moved, StackError, copystack, shrinkstack, stackalloc, stackfree};
+use morestack_stacks::{
+    FIXED_STACK, InFlight, Moved, StackCache, StackError, copystack, shrinkstack, stackalloc, stackfree,
+};
 
-use crate::g::{G, GRef, StackKind, Status};
+use crate::channel::Lent;
+use crate::g::{G, StackKind, Status};
 use crate::m::M;
+use crate::metrics::PStats;
 use crate::site::{self, Site};
 use crate::stress;
+
+/// Slices without growth after which a green thread that never waits is asked to shrink: a tenth of a second by the default
+/// slice, as long as a wait must be to have the same effect.
+const CALM: u32 = 100;
 
 /// A stack for a green thread that runs for the first time.
 ///
@@ -17,7 +27,7 @@ pub(crate) fn alloc(m: &M, g: &G) -> Result<Stack, StackError> {
     // SAFETY: on g0 of an M that holds its P.
     let cache = unsafe { m.p().cache() };
     let stack = match g.kind {
-        StackKind::Reserved(size) => stackalloc(Some(cache), size)?,
+        StackKind::Reserved(size) => stackalloc(Some(cache), size.get())?,
         StackKind::Copying => {
             let size = g.site.map_or(FIXED_STACK, Site::first_size).min(m.sched().config.max_stack_size);
             match stackalloc(Some(cache), size) {
@@ -26,26 +36,33 @@ pub(crate) fn alloc(m: &M, g: &G) -> Result<Stack, StackError> {
             }
         }
     };
-    g.first_size.set(stack.size());
+    g.first_log.set(stack.size().ilog2() as u8);
     m.sched().stacks.add(&m.lot, 1);
     Ok(stack)
 }
 
 /// Takes the stack of a green thread that ended.
 pub(crate) fn free(m: &M, g: &G) {
+    // SAFETY: the caller owns the green thread.
+    let stack = std::mem::replace(unsafe { &mut (*g.head()).stack }, Stack::NONE);
     if let Some(site) = g.site
         && !g.grew.get()
-        && m.tick.get().is_multiple_of(site::SAMPLE)
     {
-        site.ended_as_it_began(g.first_size.get());
+        site_ended(m, g, site, stack);
     }
-    // SAFETY: the caller owns the green thread, which is Dead: nothing runs on its stack and nobody refers to it.
-    unsafe {
-        let head = g.head();
-        let stack = std::mem::replace(&mut (*head).stack, Stack::NONE);
-        stackfree(Some(m.p().cache()), stack);
-    }
+    // SAFETY: the green thread is Dead: nothing runs on its stack and nobody refers to it.
+    unsafe { stackfree(Some(m.p().cache()), stack) };
     m.sched().stacks.add(&m.lot, -1);
+}
+
+/// A green thread of `site` ended without having grown.
+fn site_ended(m: &M, g: &G, site: &Site, stack: Stack) {
+    let first = 1 << g.first_log.get();
+    if first > site::SMALL_MOST && stack.size() == first && morestack_stacks::was_used(stack) {
+        site.used_its_start();
+    } else if m.tick.get().is_multiple_of(site::SAMPLE) {
+        site.ended_as_it_began(first);
+    }
 }
 
 /// The guard that `g` runs with (S2): the sentinel, if every prologue shall enter `newstack`.
@@ -60,47 +77,127 @@ pub(crate) fn guard(g: &G) -> usize {
 
 /// Moves `g` to a stack of `size` bytes (S14, S15). The status must be Running.
 pub(crate) fn grow(m: &M, g: &G, size: usize) -> Result<(), StackError> {
-    copy(m, g, |m, why| {
+    // SAFETY: on the thread of `m`; its head is written by `morestack` only.
+    let why = Moved { goid: g.id, pc: unsafe { (*m.head.get()).morebuf.pc } };
+    in_copystack(g, || {
         // SAFETY: on g0, the green thread is suspended and owned; it is not unwinding (`newstack` checked).
         let copied = unsafe { used(g) };
         // SAFETY: as above.
         unsafe { copystack(Some(m.p().cache()), g.head(), size, why) }?;
         g.grew.set(true);
+        g.calm.set(0);
         if let Some(site) = g.site {
             site.grew(size);
         }
         m.p().stats.grows.add(1);
-        m.p().stats.bytes_copied.add(copied);
+        m.p().stats.bytes_copied.add(copied as u64);
         Ok(())
     })
 }
 
-/// Halves the stack of `g`, which is about to wait, if less than a quarter of it is in use (S18).
+/// Halves the stack of `g` if less than a quarter of it is in use (S18). Whether it did. A failure to allocate leaves it as
+/// it is.
 ///
-/// Once for each time it waits, not down to the least size at once: a green thread that goes deep again soon then pays
-/// for one doubling, not for all. A failure to allocate leaves the stack as it is.
-pub(crate) fn shrink(m: &M, g: &GRef) {
-    if g.kind != StackKind::Copying {
-        return;
+/// # Safety
+///
+/// On a system stack. The caller owns `g`, which is suspended and not unwinding, and in status CopyStack.
+pub(crate) unsafe fn shrink(g: &G, cache: &mut StackCache, stats: &PStats) -> bool {
+    // SAFETY: by the contract.
+    let mut lent = unsafe { Lent::of(g) };
+    let in_flight = lent.as_mut().map(|lent| lent as &mut dyn InFlight);
+    // SAFETY: by the contract.
+    let shrunk = unsafe { shrinkstack(Some(cache), g.head(), in_flight, waits(g)) }.unwrap_or(false);
+    if shrunk {
+        stats.shrinks.add(1);
+        // SAFETY: by the contract.
+        stats.bytes_copied.add(unsafe { used(g) } as u64);
     }
-    copy(m, g, |m, why| {
-        // SAFETY: on g0, the green thread is suspended and owned; it parks, so it is not unwinding.
-        if let Ok(true) = unsafe { shrinkstack(Some(m.p().cache()), g.head(), why) } {
-            m.p().stats.shrinks.add(1);
-            // SAFETY: as above.
-            m.p().stats.bytes_copied.add(unsafe { used(g) });
-        }
+    shrunk
+}
+
+/// Shrinks the stack of `g`, which is about to wait or to be preempted, on its own M.
+///
+/// Once, not down to the least size at once: a green thread that goes deep again soon then pays for one doubling, not for
+/// all.
+pub(crate) fn shrink_here(m: &M, g: &G) {
+    in_copystack(g, || {
+        // SAFETY: on g0 of an M that owns the green thread and holds its P; it is not unwinding.
+        unsafe { shrink(g, m.p().cache(), &m.p().stats) }
     });
 }
 
-/// Does `f` in status CopyStack, with what efence is to say of the old stack.
-fn copy<R>(m: &M, g: &G, f: impl FnOnce(&M, Moved) -> R) -> R {
+/// A slice of `g` is over. One that runs on and on never waits, and is asked here, now and then, whether its stack can be
+/// smaller.
+pub(crate) fn slice_over(m: &M, g: &G) {
+    if g.kind == StackKind::Copying {
+        g.calm.set(g.calm.get() + 1);
+        if g.calm.get() == CALM {
+            g.calm.set(0);
+            shrink_here(m, g);
+        }
+    }
+}
+
+/// Packs the stack of `g` into a block. Whether it did: not without memory.
+///
+/// # Safety
+///
+/// As for [`shrink`].
+pub(crate) unsafe fn freeze(g: &G, cache: &mut StackCache, stats: &PStats) -> bool {
+    // SAFETY: by the contract.
+    let mut lent = unsafe { Lent::of(g) };
+    let in_flight = lent.as_mut().map(|lent| lent as &mut dyn InFlight);
+    // SAFETY: by the contract.
+    let frozen = unsafe { morestack_stacks::freeze(Some(cache), g.head(), in_flight, waits(g)) };
+    g.frozen.set(frozen);
+    if frozen.is_some() {
+        stats.freezes.add(1);
+    }
+    frozen.is_some()
+}
+
+/// Freezes `g`, which is about to wait, on its own M.
+pub(crate) fn freeze_here(m: &M, g: &G) {
+    // SAFETY: on g0 of an M that owns the green thread and holds its P; it is not unwinding.
+    if in_copystack(g, || unsafe { freeze(g, m.p().cache(), &m.p().stats) }) {
+        m.sched().stacks.add(&m.lot, -1);
+    }
+}
+
+/// Gives `g` a stack again, if it is frozen.
+pub(crate) fn thaw(m: &M, g: &G) -> Result<(), StackError> {
+    let Some(frozen) = g.frozen.get() else { return Ok(()) };
+    // SAFETY: on g0 of an M that owns the green thread and holds its P; what is in `g.frozen` was not thawed.
+    let used = unsafe { morestack_stacks::thaw(Some(m.p().cache()), g.head(), frozen, waits(g)) }?;
+    g.frozen.set(None);
+    m.p().stats.bytes_copied.add(used as u64);
+    m.sched().stacks.add(&m.lot, 1);
+    Ok(())
+}
+
+/// Gives the untouched part of the stack of `g` back to the system.
+///
+/// # Safety
+///
+/// As for [`shrink`].
+pub(crate) unsafe fn give_back(g: &G, stats: &PStats) {
+    // SAFETY: by the contract.
+    unsafe { morestack_stacks::give_back((*g.head()).stack, (*g.head()).sched.sp) };
+    stats.given_back.add(1);
+}
+
+/// Does `f` to a green thread that was suspended just now, in status CopyStack.
+fn in_copystack<R>(g: &G, f: impl FnOnce() -> R) -> R {
     g.set_status(Status::Running, Status::CopyStack);
-    // SAFETY: on the thread of `m`; its head is written by `morestack` only.
-    let pc = unsafe { (*m.head.get()).morebuf.pc };
-    let result = f(m, Moved { goid: g.id, pc });
+    let result = f();
     g.set_status(Status::CopyStack, Status::Running);
     result
+}
+
+/// What efence is to say of a stack that was taken from a green thread that waits.
+fn waits(g: &G) -> Moved {
+    // SAFETY: the caller owns the green thread.
+    Moved { goid: g.id, pc: unsafe { (*g.head()).sched.pc } }
 }
 
 /// Bytes of the stack in use.
@@ -108,7 +205,7 @@ fn copy<R>(m: &M, g: &G, f: impl FnOnce(&M, Moved) -> R) -> R {
 /// # Safety
 ///
 /// The caller owns the green thread, which is suspended.
-unsafe fn used(g: &G) -> u64 {
+pub(crate) unsafe fn used(g: &G) -> usize {
     // SAFETY: by the contract.
-    unsafe { ((*g.head()).stack.hi - (*g.head()).sched.sp) as u64 }
+    unsafe { (*g.head()).stack.hi - (*g.head()).sched.sp }
 }

@@ -2,9 +2,10 @@
 //!
 //! | value | effect |
 //! |---|---|
-//! | `move` | the stack of a copying green thread is moved at every prologue |
+//! | `move` | the stack of a copying green thread is moved at every prologue, and shrunk, if it can be, whenever it waits |
 //! | `preempt` | every green thread is preempted at every prologue |
-//! | `move,preempt` | both |
+//! | `freeze` | a copying green thread is frozen whenever it waits |
+//! | `move,preempt` | several, with commas between |
 //!
 //! Together with `MORESTACK_EFENCE=1`, which makes every old stack inaccessible, this is how a program that uses
 //! [`go`](crate::go) is tested.
@@ -15,6 +16,7 @@ use crate::g::{G, StackKind};
 
 const MOVE: u8 = 1;
 const PREEMPT: u8 = 2;
+const FREEZE: u8 = 4;
 
 /// Set once, before the first worker starts; read on every switch.
 static MODE: AtomicU8 = AtomicU8::new(0);
@@ -26,7 +28,8 @@ pub(crate) fn set(value: &str) -> Result<(), &'static str> {
         mode |= match word {
             "move" => MOVE,
             "preempt" => PREEMPT,
-            _ => return Err("move, preempt, or both with a comma between"),
+            "freeze" => FREEZE,
+            _ => return Err("move, preempt, freeze, or several with commas between"),
         };
     }
     MODE.store(mode, Relaxed);
@@ -39,6 +42,16 @@ pub(crate) fn moves(g: &G) -> bool {
 
 pub(crate) fn preempts() -> bool {
     MODE.load(Relaxed) & PREEMPT != 0
+}
+
+/// Whether copying green threads shrink whenever they wait.
+pub(crate) fn shrinks() -> bool {
+    MODE.load(Relaxed) & MOVE != 0
+}
+
+/// Whether copying green threads freeze whenever they wait.
+pub(crate) fn freezes() -> bool {
+    MODE.load(Relaxed) & FREEZE != 0
 }
 
 /// Whether `g` enters `newstack` at every prologue.

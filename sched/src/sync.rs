@@ -3,7 +3,7 @@
 //! | module | protocol |
 //! |---|---|
 //! | [`idle`](crate::idle), [`m`](crate::m) | submitting and going idle; the inbox; the parker |
-//! | [`park`](mod@crate::park) | the park token |
+//! | [`token`](crate::token) | the park token |
 //! | [`sysmon`](crate::sysmon) | its alarm |
 //! | [`sched`](crate::sched) | visitors |
 //!

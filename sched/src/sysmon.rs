@@ -1,7 +1,8 @@
 //! `sysmon` (S23): a thread without a P that watches the workers.
 //!
 //! It asks for preemption of slices that have lasted long enough, and of busy workers whose timers are due. It sleeps
-//! until the next such moment, and when all workers are idle, until one is not: an idle runtime uses no CPU.
+//! until the next such moment, and when all workers are idle, until one is not: an idle runtime uses no CPU. In between
+//! it sweeps stacks ([`crate::sweep`]).
 //!
 //! # When a slice began
 //!
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use crate::m::Parker;
 use crate::sched::Sched;
+use crate::sweep::Sweeper;
 use crate::sync::{AtomicBool, fence};
 use crate::{p, timers};
 
@@ -53,8 +55,8 @@ const EARLY: u64 = 15_000;
 /// Time until a request that was not answered is repeated, at most: it may have been overwritten by a switch.
 const AGAIN: Duration = Duration::from_millis(1);
 
-/// Time between two sweeps of the stacks kept for reuse.
-const SWEEP: Duration = Duration::from_secs(1);
+/// Nanoseconds of work on stacks at a time while all workers are idle: how late sysmon may notice that one is not.
+const CHORE: u64 = 50_000;
 
 /// What wakes sysmon.
 #[derive(Default)]
@@ -77,13 +79,18 @@ impl Alarm {
         self.parker.unpark();
     }
 
-    /// Sleeps until it rings, if `idle`; after a while, does `chores` once.
-    pub(crate) fn sleep_if(&self, idle: impl FnOnce() -> bool, chores: impl FnOnce()) {
+    /// Sleeps until it rings, if `idle`. `chores` does what is to be done meanwhile, some of it at a time, and says until
+    /// when there is nothing more.
+    pub(crate) fn sleep_if(&self, idle: impl FnOnce() -> bool, mut chores: impl FnMut() -> Option<Instant>) {
         self.asleep.store(true, SeqCst);
         fence(SeqCst);
-        if idle() && !self.parker.park_until(Instant::now().checked_add(SWEEP)) {
-            chores();
-            self.parker.park_until(None);
+        if idle() {
+            loop {
+                let next = chores();
+                if self.parker.park_until(next) || next.is_none() {
+                    break;
+                }
+            }
         }
         self.asleep.store(false, SeqCst);
     }
@@ -154,7 +161,7 @@ pub(crate) fn run(sched: &Sched) {
     let period = slice.unwrap_or(PERIOD.as_nanos() as u64);
     let mut looks = vec![Look::default(); sched.ps.len()];
     let mut idle_looks = 0;
-    let mut swept = Instant::now();
+    let mut sweeper = Sweeper::new(sched);
     let mut stamps = Stamps::new();
     let mut sleeper = Sleeper { lead: 0 };
     let early = (slice.unwrap_or(0) / 8).min(EARLY);
@@ -191,23 +198,31 @@ pub(crate) fn run(sched: &Sched) {
             }
         }
         idle_looks = if busy { 0 } else { idle_looks + 1 };
-        if swept.elapsed() >= SWEEP {
-            swept = Instant::now();
-            morestack_stacks::sweep();
+        if busy {
+            sweeper.busy();
         }
         if idle_looks > LINGER {
-            sleep_until_busy(sched);
+            sleep_until_busy(sched, &mut sweeper);
             idle_looks = 0;
         } else {
+            if !stop {
+                sweeper.work(sched, now + (next.saturating_sub(now)) / 2);
+            }
             sleeper.sleep_until(sched, next, early);
         }
     }
 }
 
-fn sleep_until_busy(sched: &Sched) {
+fn sleep_until_busy(sched: &Sched, sweeper: &mut Sweeper) {
     let idle = || sched.ps.iter().all(|p| p.idle.load(Relaxed)) && !sched.stop_requested();
     sched.sysmon.sleep_if(idle, || {
-        // One last sweep: what is kept for reuse is not needed now.
-        morestack_stacks::sweep();
+        sweeper.work(sched, timers::now() + CHORE);
+        match sweeper.due() {
+            Some(when) => timers::instant(when),
+            None => {
+                sweeper.rest();
+                None
+            }
+        }
     });
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use crate::g::{G, new_ids};
+use crate::g::new_ids;
 use crate::m;
+use crate::task::GArc;
 
 /// A handle to a green thread, or to an OS thread that called [`current`].
 ///
@@ -13,10 +14,16 @@ use crate::m;
 #[derive(Clone)]
 pub struct Thread(Inner);
 
+/// Two words, in an `Option` too: each green thread has room for its joiner.
 #[derive(Clone)]
 enum Inner {
-    Green(Arc<G>),
-    Os { id: NonZeroU64, thread: std::thread::Thread },
+    Green(GArc),
+    Os(Arc<OsThread>),
+}
+
+struct OsThread {
+    id: NonZeroU64,
+    thread: std::thread::Thread,
 }
 
 /// A number that no other thread of this process, green or not, has or had.
@@ -24,14 +31,14 @@ enum Inner {
 pub struct ThreadId(NonZeroU64);
 
 impl Thread {
-    pub(crate) fn green(g: Arc<G>) -> Thread {
+    pub(crate) fn green(g: GArc) -> Thread {
         Thread(Inner::Green(g))
     }
 
-    pub(crate) fn as_green(&self) -> Option<&Arc<G>> {
+    pub(crate) fn as_green(&self) -> Option<&GArc> {
         match &self.0 {
             Inner::Green(g) => Some(g),
-            Inner::Os { .. } => None,
+            Inner::Os(_) => None,
         }
     }
 
@@ -39,7 +46,7 @@ impl Thread {
     pub fn id(&self) -> ThreadId {
         match &self.0 {
             Inner::Green(g) => ThreadId(NonZeroU64::new(g.id).expect("ids start at 1")),
-            Inner::Os { id, .. } => ThreadId(*id),
+            Inner::Os(os) => ThreadId(os.id),
         }
     }
 
@@ -47,7 +54,7 @@ impl Thread {
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
             Inner::Green(g) => g.name.as_deref(),
-            Inner::Os { thread, .. } => thread.name(),
+            Inner::Os(os) => os.thread.name(),
         }
     }
 
@@ -58,7 +65,7 @@ impl Thread {
     pub fn unpark(&self) {
         match &self.0 {
             Inner::Green(g) => crate::park::unpark(g),
-            Inner::Os { thread, .. } => thread.unpark(),
+            Inner::Os(os) => os.thread.unpark(),
         }
     }
 }
@@ -77,14 +84,7 @@ impl fmt::Debug for Thread {
 /// ```
 pub fn current() -> Thread {
     match m::current_g() {
-        Some(g) => {
-            // SAFETY: the running green thread's count is held by its M, so there is one to add to.
-            let g = unsafe {
-                Arc::increment_strong_count(g);
-                Arc::from_raw(g)
-            };
-            Thread::green(g)
-        }
+        Some(g) => Thread::green(GArc::of(g)),
         None => os_current(),
     }
 }
@@ -93,7 +93,10 @@ pub fn current() -> Thread {
 #[inline(never)]
 fn os_current() -> Thread {
     thread_local! {
-        static ID: NonZeroU64 = NonZeroU64::new(new_ids(1)).expect("ids start at 1");
+        static ME: Arc<OsThread> = Arc::new(OsThread {
+            id: NonZeroU64::new(new_ids(1)).expect("ids start at 1"),
+            thread: std::thread::current(),
+        });
     }
-    Thread(Inner::Os { id: ID.with(|id| *id), thread: std::thread::current() })
+    Thread(Inner::Os(ME.with(Arc::clone)))
 }

@@ -36,7 +36,7 @@ pub(crate) fn run(sched: &Sched, m: &M) -> bool {
         (*g0).m = m.head_ptr();
         (*g0).stack = thread_stack();
         (*g0).stackguard0 = (*g0).stack.lo + STACK_GUARD;
-        (*g0).stackguard1 = (*g0).stackguard0;
+        (*head).stackguard1 = (*g0).stackguard0;
         setg(g0);
         set_stackguard((*g0).stackguard0);
     }

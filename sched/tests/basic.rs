@@ -99,6 +99,41 @@ fn a_sleeper_is_not_woken_by_unpark_and_keeps_the_token() {
     assert!(handle.join().unwrap() >= Duration::from_millis(30));
 }
 
+/// Whoever is preempted goes to the tail: all take turns.
+#[test]
+fn s13_the_preempted_take_turns() {
+    const HOGS: usize = 4;
+    let rt = runtime(1);
+    let turns = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let handles: Vec<_> = (0..HOGS)
+        .map(|me| {
+            let turns = turns.clone();
+            rt.spawn(move || {
+                let start = Instant::now();
+                loop {
+                    {
+                        // No safepoint while it is locked.
+                        let mut turns = turns.lock().unwrap();
+                        if turns.len() >= 60 || start.elapsed() > Duration::from_secs(20) {
+                            return;
+                        }
+                        if turns.last() != Some(&me) {
+                            turns.push(me);
+                        }
+                    }
+                    morestack::checkpoint();
+                }
+            })
+        })
+        .collect();
+    handles.into_iter().for_each(|handle| handle.join().unwrap());
+    let turns = turns.lock().unwrap();
+    assert_eq!(turns.len(), 60, "{turns:?}");
+    // Once each has used up a slice.
+    let settled = &turns[20..];
+    assert!(settled.iter().zip(&settled[HOGS..]).all(|(one, next)| one == next), "{turns:?}");
+}
+
 #[test]
 fn a_hog_is_preempted_on_one_worker() {
     let rt = runtime(1);
@@ -126,7 +161,7 @@ fn a_hog_is_preempted_on_one_worker() {
 }
 
 #[test]
-fn without_preemption_defers_and_then_answers() {
+fn s12_without_preemption_defers_and_then_answers() {
     let rt = Runtime::builder().workers(1).time_slice(Some(Duration::from_micros(100))).build().unwrap();
     let (during, after) = rt.run(|| {
         let ran = Arc::new(AtomicBool::new(false));
@@ -170,7 +205,7 @@ fn deep(n: u64, above: &mut u64) -> u64 {
 
 #[test]
 fn a_go_thread_grows_and_shrinks() {
-    let rt = runtime(2);
+    let rt = Runtime::builder().workers(2).freeze_after(Some(Duration::from_millis(1))).build().unwrap();
     // SAFETY: `deep` keeps references to locals on the stack only.
     let sum = unsafe {
         rt.go(|| {
@@ -179,8 +214,9 @@ fn a_go_thread_grows_and_shrinks() {
                 let mut top = 0;
                 sum += deep(50_000, &mut top);
                 assert_eq!(top, 1);
-                for _ in 0..12 {
-                    morestack::sleep(Duration::from_micros(10));
+                // Asked to shrink once in a millisecond.
+                for _ in 0..300 {
+                    morestack::sleep(Duration::from_micros(50));
                 }
             }
             sum

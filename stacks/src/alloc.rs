@@ -17,14 +17,17 @@
 //!
 //! # When there is nothing left
 //!
-//! An empty arena is not yet an error, nor is a stack that cannot have its guard. What the pools, the large lists and the
-//! quarantine keep for later is given back, addresses and guards, and the arena asked again. Only then the caller hears
-//! [`StackError`].
+//! An empty arena is not yet an error, nor is a stack that cannot have its guard. What the caller's cache, the pools, the
+//! large lists and the quarantine keep for later is given back, addresses and guards, and the arena asked again. Only then
+//! the caller hears [`StackError`]. The caches of others stay: only their owners may touch them.
 
 use crate::arena::os;
-use crate::sys::{self, Access, PAGE};
-use crate::{FIXED_STACK, Moved, NUM_STACK_ORDERS, Stack, StackCache, StackError};
+use crate::sys::{self, Access, Advice, PAGE};
+use crate::{FIXED_STACK, Moved, NUM_STACK_ORDERS, Shortage, Stack, StackCache, StackError};
 use crate::{debug, efence, large, pool, stats};
+
+/// Bytes below its stack pointer that a function may use without moving it, by the x86-64 ABI.
+const RED_ZONE: usize = 128;
 
 /// Allocates a stack of `size` bytes: a power of two, at least [`FIXED_STACK`]. Its bounds are exactly that size; below
 /// them is a page that faults. What is in it is unspecified.
@@ -34,7 +37,7 @@ use crate::{debug, efence, large, pool, stats};
 /// # Errors
 ///
 /// The address space for stacks is used up, the kernel refuses memory, or the page below the stack cannot be made to
-/// fault ([`StackError::NoGuard`]). Nothing has changed then.
+/// fault ([`Shortage::NoGuard`]). Nothing has changed then.
 ///
 /// # Panics
 ///
@@ -78,17 +81,6 @@ pub fn stackalloc(cache: Option<&mut StackCache>, size: usize) -> Result<Stack, 
 pub unsafe fn stackfree(cache: Option<&mut StackCache>, stack: Stack) {
     let size = stack.hi.wrapping_sub(stack.lo);
     check("stackfree", size);
-    let order = order_of(size);
-    if order < NUM_STACK_ORDERS
-        && !debug::active()
-        && let Some(cache) = cache
-    {
-        if !cache.push(order, stack.lo) {
-            cache.release_half(order);
-            cache.push(order, stack.lo);
-        }
-        return;
-    }
     // SAFETY: the caller's.
     unsafe { retire(cache, stack, Stack::NONE, Moved { goid: 0, pc: 0 }) }
 }
@@ -109,12 +101,71 @@ pub fn round_stack_size(bytes: usize) -> usize {
     bytes.max(FIXED_STACK).checked_next_power_of_two().expect("a stack fits the address space")
 }
 
-/// Gives memory back that lay free since the sweep before: of pooled stacks, and of large ones, whose addresses go to
-/// the arena. Returns the bytes of address space concerned. sysmon calls it now and then. Per-P caches are their owners':
-/// [`StackCache::clear`] an idle P's before.
+/// A sweep in steps: gives memory back that lay free since the sweep before, of pooled stacks, and of large ones, whose
+/// addresses go to the arena. sysmon does one now and then. Per-P caches are their owners': [`StackCache::clear`] an idle
+/// P's before. What the kernel refused to give back is tried again.
+///
+/// ```
+/// let mut sweep = morestack_stacks::Sweep::default();
+/// let mut given_back = 0;
+/// while let Some(bytes) = sweep.step() {
+///     given_back += bytes;
+/// }
+/// ```
+#[derive(Debug, Default)]
+pub struct Sweep {
+    order: usize,
+    span: u32,
+}
+
+impl Sweep {
+    /// Sweeps one span of the pool, or all large stacks: some microseconds, or what it takes to give those back. Returns the
+    /// bytes of address space concerned; none when there is nothing left to do.
+    pub fn step(&mut self) -> Option<usize> {
+        if self.order > NUM_STACK_ORDERS {
+            return None;
+        }
+        if self.order == NUM_STACK_ORDERS {
+            self.order += 1;
+            efence::release_stuck();
+            return Some(large::sweep());
+        }
+        let swept = pool::pool(self.order).sweep_span(self.span);
+        match swept {
+            Some(_) => self.span += 1,
+            None => {
+                pool::pool(self.order).remove_stuck();
+                *self = Sweep { order: self.order + 1, span: 0 };
+            }
+        }
+        Some(swept.unwrap_or(0))
+    }
+}
+
+/// A whole [`Sweep`]. Returns the bytes of address space concerned.
 pub fn sweep() -> usize {
-    let pooled: usize = (0..NUM_STACK_ORDERS).map(|order| pool::pool(order).sweep()).sum();
-    pooled + large::sweep()
+    let mut sweep = Sweep::default();
+    std::iter::from_fn(|| sweep.step()).sum()
+}
+
+/// Gives the pages of a stack back to the system that lie below `sp`, and below what a function there may use without
+/// moving it. They read as zeroes when they are next touched.
+///
+/// # Safety
+///
+/// The stack came from this crate, the caller alone may touch it, and `sp` is the stack pointer of what is suspended on it.
+///
+/// # Panics
+///
+/// If `sp` is not in the stack.
+pub unsafe fn give_back(stack: Stack, sp: usize) {
+    assert!(stack.lo <= sp && sp <= stack.hi, "give_back: sp {sp:#x} is not in [{:#x}, {:#x})", stack.lo, stack.hi);
+    let unused = sp.saturating_sub(RED_ZONE) / PAGE * PAGE;
+    if unused > stack.lo {
+        // A refusal (locked memory) leaves things as they are.
+        // SAFETY: the caller owns the stack, and nothing is below the red zone.
+        let _ = unsafe { sys::advise(stack.lo, unused - stack.lo, Advice::DontNeed) };
+    }
 }
 
 /// Frees a stack that was moved to `new`, or to nowhere.
@@ -122,7 +173,24 @@ pub fn sweep() -> usize {
 /// # Safety
 ///
 /// As for [`stackfree`].
+#[inline]
 pub(crate) unsafe fn retire(cache: Option<&mut StackCache>, stack: Stack, new: Stack, why: Moved) {
+    let order = order_of(stack.size());
+    if order < NUM_STACK_ORDERS
+        && !debug::active()
+        && let Some(cache) = cache
+    {
+        return keep(cache, order, stack);
+    }
+    // SAFETY: the caller's.
+    unsafe { retire_slow(cache, stack, new, why) }
+}
+
+/// # Safety
+///
+/// As for [`stackfree`].
+#[cold]
+unsafe fn retire_slow(cache: Option<&mut StackCache>, stack: Stack, new: Stack, why: Moved) {
     let switches = debug::switches();
     debug::trace(2, format_args!("stackfree [{:#x}, {:#x})", stack.lo, stack.hi));
     if switches.efence {
@@ -132,13 +200,20 @@ pub(crate) unsafe fn retire(cache: Option<&mut StackCache>, stack: Stack, new: S
     let order = order_of(stack.size());
     match cache {
         Some(cache) if order < NUM_STACK_ORDERS && !switches.no_cache && !switches.from_system => {
-            if !cache.push(order, stack.lo) {
-                cache.release_half(order);
-                cache.push(order, stack.lo);
-            }
+            keep(cache, order, stack);
         }
+        _ if order >= NUM_STACK_ORDERS && new.size() > stack.size() && !switches.from_system => large::outgrown(stack),
         // SAFETY: the caller's.
         _ => unsafe { release(stack) },
+    }
+}
+
+/// Leaves a stack to the cache.
+#[inline(always)]
+fn keep(cache: &mut StackCache, order: usize, stack: Stack) {
+    if !cache.push(order, stack.lo) {
+        cache.release_half(order);
+        cache.push(order, stack.lo);
     }
 }
 
@@ -188,12 +263,16 @@ pub(crate) fn not_on_system_stack(what: &str) -> ! {
 #[cold]
 fn alloc_slow(mut cache: Option<&mut StackCache>, size: usize) -> Result<Stack, StackError> {
     let stack = obtain(cache.as_deref_mut(), size).or_else(|_| {
+        if let Some(cache) = &mut cache {
+            cache.clear();
+        }
         large::trim();
         (0..NUM_STACK_ORDERS).for_each(|order| pool::pool(order).trim());
+        efence::release_stuck();
         loop {
             match obtain(cache.as_deref_mut(), size) {
                 Err(_) if efence::release_oldest() => {}
-                answer => break answer,
+                answer => break answer.map_err(|shortage| StackError::new(size, shortage)),
             }
         }
     })?;
@@ -201,7 +280,7 @@ fn alloc_slow(mut cache: Option<&mut StackCache>, size: usize) -> Result<Stack, 
     Ok(stack)
 }
 
-fn obtain(cache: Option<&mut StackCache>, size: usize) -> Result<Stack, StackError> {
+fn obtain(cache: Option<&mut StackCache>, size: usize) -> Result<Stack, Shortage> {
     let switches = debug::switches();
     let order = order_of(size);
     if switches.from_system {
@@ -227,9 +306,8 @@ fn obtain(cache: Option<&mut StackCache>, size: usize) -> Result<Stack, StackErr
 }
 
 /// A stack that is a mapping of its own, its guard part of it.
-fn map_stack(size: usize) -> Result<Stack, StackError> {
-    let whole =
-        size.checked_add(PAGE).ok_or(StackError::OutOfAddressSpace { size, reserved: usize::MAX, in_use: 0 })?;
+fn map_stack(size: usize) -> Result<Stack, Shortage> {
+    let whole = size.checked_add(PAGE).ok_or(Shortage::OutOfAddressSpace { size, reserved: usize::MAX, in_use: 0 })?;
     let guard = sys::map(whole, Access::None).map_err(os("mmap", whole))?;
     let stack = Stack { lo: guard + PAGE, hi: guard + whole };
     // SAFETY: the mapping was made just now and nobody else has seen it.

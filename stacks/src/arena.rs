@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Acquire, Or
 
 use parking_lot::Mutex;
 
-use crate::StackError;
+use crate::Shortage;
 use crate::sys::{self, Access, Advice};
 
 /// The unit of the arena. A span of the smallest stacks has 60 of them, so a lock is taken and a guard is unmade once
@@ -122,7 +122,7 @@ impl Arena {
 
     /// A run of at least `bytes`, readable and writable; its length is `bytes` rounded up to granules. Fresh memory of
     /// it reads as zeroes; memory that a former owner did not drop reads as what that owner left.
-    pub(crate) fn alloc(&self, bytes: usize) -> Result<usize, StackError> {
+    pub(crate) fn alloc(&self, bytes: usize) -> Result<usize, Shortage> {
         let need = bytes.div_ceil(GRANULE);
         let mut state = self.state.lock();
         if state.granules == 0 {
@@ -130,7 +130,7 @@ impl Arena {
         }
         let Some((start, len)) = state.free.iter().find(|(_, len)| **len >= need).map(|(start, len)| (*start, *len))
         else {
-            return Err(StackError::OutOfAddressSpace {
+            return Err(Shortage::OutOfAddressSpace {
                 size: bytes,
                 reserved: state.granules * GRANULE,
                 in_use: state.in_use * GRANULE,
@@ -203,7 +203,7 @@ impl Arena {
 
     /// Makes the reservation: `most`, or where a limit forbids that, about a quarter to a half of what it leaves; at
     /// least `least`. One granule more is mapped, so that the base can be aligned to granules: huge pages need 2 MiB.
-    fn reserve(&self, state: &mut State) -> Result<(), StackError> {
+    fn reserve(&self, state: &mut State) -> Result<(), Shortage> {
         let table_bytes = self.table_len() * size_of::<AtomicU32>();
         let table = sys::map(table_bytes, Access::ReadWrite).map_err(os("mmap", table_bytes))?;
         let mut size = self.most;
@@ -242,7 +242,7 @@ impl Arena {
     }
 
     /// Makes the granules below `end` readable and writable.
-    fn commit(&self, state: &mut State, end: usize) -> Result<(), StackError> {
+    fn commit(&self, state: &mut State, end: usize) -> Result<(), Shortage> {
         if end <= state.committed {
             return Ok(());
         }
@@ -265,8 +265,8 @@ impl Arena {
 }
 
 /// Turns the kernel's refusal of `call` over `size` bytes into ours.
-pub(crate) fn os(call: &'static str, size: usize) -> impl FnOnce(io::Error) -> StackError {
-    move |source| StackError::Os { call, size, source }
+pub(crate) fn os(call: &'static str, size: usize) -> impl FnOnce(io::Error) -> Shortage {
+    move |source| Shortage::Os { call, size, source }
 }
 
 #[cfg(test)]
@@ -288,7 +288,7 @@ mod tests {
         let all: Vec<_> = (0..16).map(|_| arena.alloc(GRANULE).unwrap()).collect();
         let error = arena.alloc(GRANULE).unwrap_err();
         assert!(
-            matches!(error, StackError::OutOfAddressSpace { size: GRANULE, reserved, in_use }
+            matches!(error, Shortage::OutOfAddressSpace { size: GRANULE, reserved, in_use }
                 if reserved == 64 << 20 && in_use == 64 << 20),
             "{error:?}"
         );
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn larger_than_the_reservation_is_an_error() {
         let error = arena().alloc(1 << 30).unwrap_err();
-        assert!(matches!(error, StackError::OutOfAddressSpace { .. }), "{error:?}");
+        assert!(matches!(error, Shortage::OutOfAddressSpace { .. }), "{error:?}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::pool::pool;
-use crate::{FIXED_STACK, NUM_STACK_ORDERS, Stack, StackError};
+use crate::{FIXED_STACK, NUM_STACK_ORDERS, Shortage, Stack};
 
 /// Bytes of address space that one order of one cache may hold. Only touched pages are memory: of idle green threads'
 /// stacks, one or two each. 64 of the smallest cover the stacks that a P's handlers take and return between two
@@ -116,7 +116,7 @@ impl StackCache {
 
     /// Refills an empty order to half its capacity, or to what there is.
     #[cold]
-    pub(crate) fn refill(&mut self, order: usize) -> Result<(), StackError> {
+    pub(crate) fn refill(&mut self, order: usize) -> Result<(), Shortage> {
         debug_assert_eq!(self.len[order].load(Relaxed), 0);
         let got = pool(order).take(&mut self.los[order][..capacity(order) / 2])?;
         self.len[order].store(got as u32, Relaxed);

@@ -20,6 +20,23 @@
 //!    runs a green thread, and this one does not run.
 //! 5. Free the old stack, or seal it.
 //!
+//! # Operations in flight (S16)
+//!
+//! A green thread that waits on a channel has lent out a slot of its stack: whoever completes the operation writes the
+//! value there, or reads it, under the channel's lock. So step 2 has two halves when a parked green thread is moved:
+//!
+//! ```text
+//!   hi ┌──────────┐
+//!      │          │   copied after unlock: nobody else can reach it
+//!      ├──────────┤ ◄─ InFlight::end
+//!      │  [slot]  │   copied between lock and unlock, and the channel told that its slot has moved
+//!   sp └──────────┘
+//! ```
+//!
+//! An operation that gets the lock before finds the slot in the old stack, and what it wrote is copied. One that gets it
+//! after finds the slot in the new stack, which holds a copy already. The slot lies in the frame that waits, so the first
+//! half is a few hundred bytes, whatever the depth.
+//!
 //! # Who may call
 //!
 //! The party that owns the stack (S20: the M on whose g0 newstack runs, or whoever holds the Scan bit), on the system
@@ -30,10 +47,10 @@ use std::ptr;
 
 use morestack_asm::{GHead, STACK_GUARD};
 
-use crate::copy::{Relocation, copy_relocate};
+use crate::copy::Relocation;
 use crate::error::Bytes;
 use crate::{FIXED_STACK, Stack, StackCache, StackError};
-use crate::{alloc, debug, stackalloc, stats};
+use crate::{alloc, debug, framemap, stackalloc, stats};
 
 /// What copystack fills the new stack with, under `poison`: read as a pointer it is no address at all.
 const POISON_NEW: u8 = 0xfd;
@@ -50,10 +67,26 @@ pub struct Moved {
     pub pc: usize,
 }
 
+/// What others may do to a stack while it is moved: complete channel operations of the green thread that waits on it.
+/// See "Operations in flight" in the module's header.
+pub trait InFlight {
+    /// One past the highest byte of the stack that they may touch.
+    fn end(&self) -> usize;
+
+    /// Keeps them out.
+    fn lock(&mut self);
+
+    /// Tells them that what they touch has moved by `delta`, which wraps, and lets them in.
+    fn unlock(&mut self, delta: usize);
+}
+
 /// Moves the stack of `g` to a new one of `newsize` bytes, a power of two. It may be larger, smaller, or as large.
 ///
 /// Every 8-aligned word of the used part `[sched.sp, stack.hi)`, and the saved `bp` and `bx`, that point into
-/// `[stack.lo, stack.hi)` point to the same place in the new stack afterwards. Nothing below `sched.sp` is read.
+/// `[stack.lo, stack.hi)` point to the same place in the new stack afterwards; in frames with a [`FrameMap`], the words that
+/// it names only. Nothing below `sched.sp` is read.
+///
+/// [`FrameMap`]: crate::framemap::FrameMap
 ///
 /// # Errors
 ///
@@ -69,52 +102,66 @@ pub struct Moved {
 /// On a green thread's stack; if `g` has no stack, or its saved stack pointer lies outside; if `newsize` is not a size
 /// class or does not hold what is used.
 pub unsafe fn copystack(
-    mut cache: Option<&mut StackCache>,
+    cache: Option<&mut StackCache>,
     g: *mut GHead,
     newsize: usize,
     why: Moved,
 ) -> Result<(), StackError> {
+    // SAFETY: the caller's.
+    unsafe { move_stack(cache, g, newsize, None, why) }
+}
+
+/// [`copystack`] with operations in flight.
+///
+/// # Safety
+///
+/// As for `copystack`; and `in_flight` keeps all others out of the stack between `lock` and `unlock`, and below `end` at
+/// all other times.
+unsafe fn move_stack(
+    mut cache: Option<&mut StackCache>,
+    g: *mut GHead,
+    newsize: usize,
+    in_flight: Option<&mut dyn InFlight>,
+    why: Moved,
+) -> Result<(), StackError> {
     // SAFETY: the caller alone may touch `g`.
-    let (old, sched) = unsafe { ((*g).stack, (*g).sched) };
-    assert!(old != Stack::NONE, "copystack: g {} has no stack", why.goid);
-    assert!(
-        old.lo <= sched.sp && sched.sp <= old.hi && sched.sp.is_multiple_of(size_of::<u64>()),
-        "copystack: g {}: sp {:#x} is not in its stack [{:#x}, {:#x})",
-        why.goid,
-        sched.sp,
-        old.lo,
-        old.hi
-    );
-    let used = old.hi - sched.sp;
+    let (old, used) = unsafe { used_part("copystack", g, why) };
+    // SAFETY: as above.
+    let sched = unsafe { (*g).sched };
     assert!(used <= newsize, "copystack: g {}: {used} bytes do not fit a stack of {newsize}", why.goid);
 
     let new = stackalloc(cache.as_deref_mut(), newsize)?;
     let new_sp = new.hi - used;
-    let poison = debug::active() && debug::switches().poison_copy;
-    if poison {
+    if debug::active() && debug::switches().poison_copy {
         // SAFETY: the stack was allocated just now and nobody else has seen it.
         unsafe { ptr::write_bytes(new.lo as *mut u8, POISON_NEW, newsize) };
     }
 
     let relocation = Relocation::new(old, new);
-    // SAFETY: both ranges are the used part, `used` is a multiple of 8 as `hi` and `sp` are, the caller owns the old
-    // stack and the new one is a different one.
-    let mut words =
-        unsafe { copy_relocate(sched.sp as *const u64, new_sp as *mut u64, used / size_of::<u64>(), relocation) };
-    let mut relocated = |register: usize| {
-        let (moved, inside) = relocation.apply(register as u64);
-        words += usize::from(inside);
-        moved as usize
+    // SAFETY: the used part; what is in flight is a slot of the frame that waits, no return address and no saved register.
+    // On a system stack, as `stackalloc` has made sure.
+    let frames = unsafe { framemap::walk(&sched, old, sched.sp as *const u64) };
+    let copy = |from: usize, to: usize| {
+        let word = |addr: usize| (addr - sched.sp) / size_of::<u64>();
+        // SAFETY: both ranges are within the used part, their ends multiples of 8 as `hi` and `sp` are; the caller owns
+        // the old stack, but for what is in flight, and the new one is a different one.
+        unsafe {
+            let (src, dst) = (sched.sp as *const u64, new_sp as *mut u64);
+            frames.copy_relocate(src, dst, word(from)..word(to), relocation)
+        }
     };
-    let (bp, bx) = (relocated(sched.bp), relocated(sched.bx));
+    let mut words = match in_flight {
+        Some(others) => {
+            let end = others.end().next_multiple_of(size_of::<u64>()).clamp(sched.sp, old.hi);
+            others.lock();
+            let words = copy(sched.sp, end);
+            others.unlock(new.hi.wrapping_sub(old.hi));
+            words + copy(end, old.hi)
+        }
+        None => copy(sched.sp, old.hi),
+    };
     // SAFETY: the caller alone may touch `g`.
-    unsafe {
-        (*g).sched.sp = new_sp;
-        (*g).sched.bp = bp;
-        (*g).sched.bx = bx;
-        (*g).stack = new;
-        (*g).stackguard0 = new.lo + STACK_GUARD;
-    }
+    words += unsafe { settle(g, new, relocation) };
 
     stats::count_move(old.size(), newsize, used, words);
     debug::trace(
@@ -131,13 +178,43 @@ pub unsafe fn copystack(
             why.pc
         ),
     );
-    if poison {
-        // SAFETY: the caller owned the old stack, and nothing is on it any more.
-        unsafe { ptr::write_bytes(old.lo as *mut u8, POISON_OLD, old.size()) };
-    }
+    // SAFETY: the caller owned the old stack, and nothing is on it any more.
+    unsafe { poison_old(old) };
     // SAFETY: as above, and it came from this crate.
     unsafe { alloc::retire(cache, old, new, why) };
     Ok(())
+}
+
+/// Fills a stack that was moved away from, under `poison`.
+///
+/// # Safety
+///
+/// The caller owns the stack, and nothing is on it.
+pub(crate) unsafe fn poison_old(stack: Stack) {
+    if debug::active() && debug::switches().poison_copy {
+        // SAFETY: the caller's.
+        unsafe { ptr::write_bytes(stack.lo as *mut u8, POISON_OLD, stack.size()) };
+    }
+}
+
+/// Steps 3 and 4. Returns how many registers were relocated.
+///
+/// # Safety
+///
+/// The caller alone may touch `g`, whose used part has been copied to the high end of `new` by `relocation`.
+pub(crate) unsafe fn settle(g: *mut GHead, new: Stack, relocation: Relocation) -> usize {
+    // SAFETY: the caller's.
+    let g = unsafe { &mut *g };
+    let mut changed = 0;
+    for register in [&mut g.sched.bp, &mut g.sched.bx] {
+        let (moved, inside) = relocation.apply(*register as u64);
+        *register = moved as usize;
+        changed += usize::from(inside);
+    }
+    g.sched.sp = new.hi - (g.stack.hi - g.sched.sp);
+    g.stack = new;
+    g.stackguard0 = new.lo + STACK_GUARD;
+    changed
 }
 
 /// Moves the stack of `g` to one of half its size, if less than a quarter of it is used. Returns whether it did.
@@ -155,26 +232,45 @@ pub unsafe fn copystack(
 ///
 /// # Safety
 ///
-/// As for [`copystack`]. A green thread that is in a system call, pinned or excluded is the caller's to skip.
+/// As for [`copystack`]; and `in_flight`, if there is something, keeps others out of the stack between `lock` and
+/// `unlock`, and below `end` at all times. A green thread that is in a system call, pinned or excluded is the caller's to
+/// skip.
 ///
 /// # Panics
 ///
 /// As for [`copystack`].
-pub unsafe fn shrinkstack(cache: Option<&mut StackCache>, g: *mut GHead, why: Moved) -> Result<bool, StackError> {
+pub unsafe fn shrinkstack(
+    cache: Option<&mut StackCache>,
+    g: *mut GHead,
+    in_flight: Option<&mut dyn InFlight>,
+    why: Moved,
+) -> Result<bool, StackError> {
     // SAFETY: the caller alone may touch `g`.
+    let (stack, used) = unsafe { used_part("shrinkstack", g, why) };
+    if !shrinks(stack.size(), used) {
+        return Ok(false);
+    }
+    // SAFETY: the caller's.
+    unsafe { move_stack(cache, g, stack.size() / 2, in_flight, why) }.map(|()| true)
+}
+
+/// The stack of `g`, and how many bytes of it are in use; a panic if that is not so.
+///
+/// # Safety
+///
+/// The caller alone may touch `g`.
+pub(crate) unsafe fn used_part(what: &str, g: *mut GHead, why: Moved) -> (Stack, usize) {
+    // SAFETY: the caller's.
     let (stack, sp) = unsafe { ((*g).stack, (*g).sched.sp) };
+    assert!(stack != Stack::NONE, "{what}: g {} has no stack", why.goid);
     assert!(
-        stack != Stack::NONE && stack.lo <= sp && sp <= stack.hi,
-        "shrinkstack: g {}: sp {sp:#x} is not in its stack [{:#x}, {:#x})",
+        stack.lo <= sp && sp <= stack.hi && sp.is_multiple_of(size_of::<u64>()),
+        "{what}: g {}: sp {sp:#x} is not in its stack [{:#x}, {:#x})",
         why.goid,
         stack.lo,
         stack.hi
     );
-    if !shrinks(stack.size(), stack.hi - sp) {
-        return Ok(false);
-    }
-    // SAFETY: the caller's.
-    unsafe { copystack(cache, g, stack.size() / 2, why) }.map(|()| true)
+    (stack, stack.hi - sp)
 }
 
 /// Whether a stack of `size` bytes with `used` of them used is to be halved.

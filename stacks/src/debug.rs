@@ -7,7 +7,8 @@
 //! | | `fromsystem` | no pool either: every stack is a mapping of its own |
 //! | | `poison` | copystack fills the new stack with `0xfd` first and the old one with `0xfc` afterwards |
 //! | | `mprotect` | guards as on kernels before 6.13 |
-//! | | `trace` | a line on standard error for every stack that is moved |
+//! | | `fail=mmap/3` | every third `mmap` of the allocator fails; so `mprotect` and `madvise`; `fail=mmap/3@10..20`: of the 10th to the 19th only |
+//! | | `trace` | a line on standard error for every stack that is moved, and for every call that `fail` makes fail |
 //! | | `trace=2` | one for every stack that is allocated or freed, too |
 //!
 //! Words are separated by commas. A variable that cannot be understood is as good as unset for the allocator, and
@@ -25,7 +26,7 @@ use std::io::Write;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use crate::sys;
+use crate::{fail, sys};
 
 /// The debug switches. Of a process: every runtime in it has the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,8 +42,10 @@ pub struct Switches {
     pub efence: bool,
     /// Guards as on kernels before 6.13.
     pub mprotect_guards: bool,
-    /// 0: silent. 1: moved stacks. 2: allocated and freed ones, too.
+    /// 0: silent. 1: moved stacks and calls made to fail. 2: allocated and freed stacks, too.
     pub trace: u8,
+    /// System calls that fail.
+    pub(crate) fail: fail::Rules,
 }
 
 const UNREAD: u8 = 0;
@@ -84,14 +87,19 @@ pub(crate) fn mprotect_guards() -> bool {
 /// Writes a line to standard error if `level` is traced. Formatting happens in a buffer on this stack: the lines are
 /// written from the middle of the allocator.
 pub(crate) fn trace(level: u8, line: fmt::Arguments<'_>) {
-    if !active() || switches().trace < level {
-        return;
+    if active() && switches().trace >= level {
+        say(line);
     }
-    let mut buffer = [0; 256];
+}
+
+/// Writes a line to standard error, from anywhere in the allocator: see [`trace`].
+pub(crate) fn say(line: fmt::Arguments<'_>) {
+    const LONGEST: usize = 512;
+    let mut buffer = [0; LONGEST];
     let mut rest = &mut buffer[..];
     // A line that does not fit is cut off.
     let _ = writeln!(rest, "morestack: {line}");
-    let len = 256 - rest.len();
+    let len = LONGEST - rest.len();
     sys::write_stderr(&buffer[..len]);
 }
 
@@ -118,10 +126,18 @@ fn parse(efence: Option<OsString>, words: Option<OsString>) -> Result<Switches, 
             "mprotect" => switches.mprotect_guards = true,
             "trace" => switches.trace = 1,
             "trace=2" => switches.trace = 2,
+            other if other.strip_prefix("fail=").is_some_and(|rule| switches.fail.add(rule)) => {}
+            other if other.starts_with("fail=") => {
+                return Err(format!(
+                    "MORESTACK_STACK_DEBUG: bad word {other:?}: allowed are {}, once for each CALL",
+                    fail::ALLOWED
+                ));
+            }
             other => {
                 return Err(format!(
                     "MORESTACK_STACK_DEBUG: unknown word {other:?}: allowed are nocache, fromsystem, poison, mprotect, \
-                     trace, trace=2"
+                     trace, trace=2, {}",
+                    fail::ALLOWED
                 ));
             }
         }
@@ -146,6 +162,8 @@ mod tests {
 
     #[test]
     fn every_word() {
+        let mut fails = fail::Rules::default();
+        assert!(fails.add("mmap/3") && fails.add("madvise/1@5..9"));
         let all = Switches {
             no_cache: true,
             from_system: true,
@@ -153,14 +171,23 @@ mod tests {
             efence: true,
             mprotect_guards: true,
             trace: 2,
+            fail: fails,
         };
-        assert_eq!(parsed("1", "nocache,fromsystem, poison ,mprotect,trace=2"), Ok(all));
+        let words = "nocache,fromsystem, poison ,mprotect,fail=mmap/3,trace=2,fail=madvise/1@5..9";
+        assert_eq!(parsed("1", words), Ok(all));
         assert_eq!(parsed("0", "trace").unwrap().trace, 1);
     }
 
     #[test]
     fn a_bad_value_is_named_in_one_line() {
-        for (efence, words, bad) in [("yes", "", "yes"), ("0", "poison,cache", "cache"), ("", "trace=3", "trace=3")] {
+        for (efence, words, bad) in [
+            ("yes", "", "yes"),
+            ("0", "poison,cache", "cache"),
+            ("", "trace=3", "trace=3"),
+            ("", "fail=mmap", "fail=mmap"),
+            ("", "trace,fail=brk/3", "fail=brk/3"),
+            ("", "fail=mmap/2,fail=mmap/3", "fail=mmap/3"),
+        ] {
             let line = parsed(efence, words).unwrap_err();
             assert!(line.contains(bad) && line.contains("allowed are") && !line.contains('\n'), "{line}");
         }

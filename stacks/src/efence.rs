@@ -27,6 +27,7 @@
 //! finds its entry, even in the moment between the two.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence};
 
 use parking_lot::Mutex;
@@ -48,11 +49,11 @@ const ATTEMPTS: usize = 4;
 pub struct Retired {
     /// The old stack.
     pub stack: Stack,
-    /// Where its contents moved; [`Stack::NONE`] if it was freed.
+    /// Where its contents moved; [`Stack::NONE`] if it was freed or frozen.
     pub new: Stack,
-    /// The green thread that was moved; 0 if the stack was freed.
+    /// The green thread that was moved or frozen; 0 if the stack was freed.
     pub goid: u64,
-    /// Where that green thread was when it was moved; 0 if the stack was freed.
+    /// Where that green thread was then; 0 if the stack was freed.
     pub pc: usize,
     /// When, in nanoseconds of the monotonic clock.
     pub when: u64,
@@ -107,13 +108,16 @@ static TABLE: [Entry; QUARANTINE] = [const { Entry::new() }; QUARANTINE];
 /// Entries from here on were never written.
 static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { next: 0, sealed: VecDeque::new(), usage: Usage::NONE });
+static QUEUE: Mutex<Queue> =
+    Mutex::new(Queue { next: 0, sealed: VecDeque::new(), stuck: Vec::new(), usage: Usage::NONE });
 
 struct Queue {
     /// The entry to write next. Those of `sealed` lie right before it, around the ring's end.
     next: usize,
     /// Sealed stacks and how, oldest first.
     sealed: VecDeque<(Stack, Kind)>,
+    /// Stacks that have left the ring and that the kernel would not unseal. They fault still, unexplained.
+    stuck: Vec<(Stack, Kind)>,
     usage: Usage,
 }
 
@@ -190,6 +194,17 @@ pub(crate) unsafe fn retire(stack: Stack, new: Stack, why: Moved) {
     }
 }
 
+/// Tries again to let those go that are stuck.
+pub(crate) fn release_stuck() {
+    let stuck = {
+        let mut queue = QUEUE.lock();
+        let stuck = mem::take(&mut queue.stuck);
+        stuck.iter().for_each(|(stack, _)| queue.usage.count(stack.size(), -1));
+        stuck
+    };
+    stuck.into_iter().for_each(|(stack, kind)| release(stack, kind));
+}
+
 /// Lets the oldest stack go, if there is one: the allocator has nothing else to give.
 pub(crate) fn release_oldest() -> bool {
     let oldest = QUEUE.lock().pop();
@@ -200,12 +215,16 @@ pub(crate) fn usage() -> Usage {
     QUEUE.lock().usage
 }
 
-/// Back to where it came from; a stack that stays sealed is lost.
+/// Back to where it came from; a stack that stays sealed is stuck.
 fn release(stack: Stack, kind: Kind) {
     // SAFETY: the stack is in the quarantine no more, so it is ours alone; it was sealed that way.
     unsafe {
         if GUARDS.unseal(stack, kind) {
             alloc::release(stack);
+        } else {
+            let mut queue = QUEUE.lock();
+            queue.stuck.push((stack, kind));
+            queue.usage.count(stack.size(), 1);
         }
     }
 }

@@ -1,16 +1,39 @@
-//! Why there is no stack. Every variant carries the values that its message names.
+//! Why there is no stack. Each error carries the values that its message names.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// Why a stack could not be had. Nothing has changed when one of these is returned.
+/// A stack could not be had: of which size, and why. Nothing has changed when this is returned.
+#[derive(Debug)]
+pub struct StackError {
+    size: usize,
+    shortage: Shortage,
+}
+
+impl StackError {
+    pub(crate) fn new(size: usize, shortage: Shortage) -> StackError {
+        StackError { size, shortage }
+    }
+
+    /// Bytes of the stack that was asked for.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// What there is too little of.
+    pub fn shortage(&self) -> &Shortage {
+        &self.shortage
+    }
+}
+
+/// What there is too little of.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum StackError {
+pub enum Shortage {
     /// The address space that is reserved for stacks has no free run of this size.
     OutOfAddressSpace {
-        /// Bytes that were asked for.
+        /// Bytes of the run. Small stacks are made by the span.
         size: usize,
         /// Bytes of address space reserved for stacks of this kind.
         reserved: usize,
@@ -43,39 +66,44 @@ pub enum StackError {
 
 impl fmt::Display for StackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no stack of {}: {}", Bytes(self.size), self.shortage)
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StackError::OutOfAddressSpace { size, reserved, in_use } => write!(
+            Shortage::OutOfAddressSpace { size, reserved, in_use } => write!(
                 f,
-                "no room for a stack of {}: {} of the {} reserved for stacks are in use",
+                "no room for {}: {} of the {} reserved for stacks are in use",
                 Bytes(*size),
                 Bytes(*in_use),
                 Bytes(*reserved)
             ),
-            StackError::NoGuard { taken, max_map_count, source } => {
-                write!(f, "no guard page for a stack: ")?;
+            Shortage::NoGuard { taken, max_map_count, source } => {
+                write!(f, "no guard page: ")?;
                 if let Some(source) = source {
                     write!(f, "mprotect failed: {source}: ")?;
                 }
                 write!(
                     f,
                     "{taken} of the {} mappings that stacks may use are taken (half of vm.max_map_count={max_map_count}, \
-                     two for each guard): raise vm.max_map_count or use a kernel with MADV_GUARD_INSTALL (6.13)",
+                     two for each guard): raise vm.max_map_count, or use a kernel with MADV_GUARD_INSTALL (6.13) and do \
+                     not lock memory",
                     max_map_count / 2
                 )
             }
-            StackError::Os { call, size, source } => {
-                write!(f, "no memory for a stack: {call} of {} failed: {source}", Bytes(*size))
-            }
+            Shortage::Os { call, size, source } => write!(f, "{call} of {} failed: {source}", Bytes(*size)),
         }
     }
 }
 
 impl Error for StackError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            StackError::OutOfAddressSpace { .. } => None,
-            StackError::NoGuard { source, .. } => source.as_ref().map(|source| source as _),
-            StackError::Os { source, .. } => Some(source),
+        match &self.shortage {
+            Shortage::OutOfAddressSpace { .. } => None,
+            Shortage::NoGuard { source, .. } => source.as_ref().map(|source| source as _),
+            Shortage::Os { source, .. } => Some(source),
         }
     }
 }
@@ -105,32 +133,34 @@ mod tests {
 
     #[test]
     fn one_line_that_names_the_values() {
-        let full = StackError::OutOfAddressSpace { size: 1 << 20, reserved: 1 << 30, in_use: 3 << 22 };
+        let full = Shortage::OutOfAddressSpace { size: 4 << 20, reserved: 1 << 30, in_use: 3 << 22 };
         assert_eq!(
-            full.to_string(),
-            "no room for a stack of 1 MiB: 12 MiB of the 1 GiB reserved for stacks are in use"
+            StackError::new(1 << 16, full).to_string(),
+            "no stack of 64 KiB: no room for 4 MiB: 12 MiB of the 1 GiB reserved for stacks are in use"
         );
-        let spent = StackError::NoGuard { taken: 32764, max_map_count: 65530, source: None };
+        let spent = Shortage::NoGuard { taken: 32764, max_map_count: 65530, source: None };
+        let spent = StackError::new(1 << 20, spent);
         assert!(spent.source().is_none());
         assert_eq!(
             spent.to_string(),
-            "no guard page for a stack: 32764 of the 32765 mappings that stacks may use are taken (half of \
-             vm.max_map_count=65530, two for each guard): raise vm.max_map_count or use a kernel with \
-             MADV_GUARD_INSTALL (6.13)"
+            "no stack of 1 MiB: no guard page: 32764 of the 32765 mappings that stacks may use are taken (half of \
+             vm.max_map_count=65530, two for each guard): raise vm.max_map_count, or use a kernel with \
+             MADV_GUARD_INSTALL (6.13) and do not lock memory"
         );
         let refused = io::Error::from_raw_os_error(libc::ENOMEM);
-        let refused = StackError::NoGuard { taken: 10, max_map_count: 65530, source: Some(refused) };
+        let refused = Shortage::NoGuard { taken: 10, max_map_count: 65530, source: Some(refused) };
+        let refused = StackError::new(1 << 16, refused);
         assert!(refused.source().is_some());
         let line = refused.to_string();
-        assert!(line.starts_with("no guard page for a stack: mprotect failed: "), "{line}");
+        assert!(line.starts_with("no stack of 64 KiB: no guard page: mprotect failed: "), "{line}");
         assert!(line.contains(": 10 of the 32765 mappings") && !line.contains('\n'), "{line}");
-        let os =
-            StackError::Os { call: "mprotect", size: 64 << 20, source: io::Error::from_raw_os_error(libc::ENOMEM) };
+        let os = Shortage::Os { call: "mprotect", size: 64 << 20, source: io::Error::from_raw_os_error(libc::ENOMEM) };
+        let os = StackError::new(1 << 18, os);
         assert!(os.source().is_some());
         let os = io::Error::from(os);
         assert_eq!(os.kind(), io::ErrorKind::OutOfMemory);
         let line = os.to_string();
-        assert!(line.starts_with("no memory for a stack: mprotect of 64 MiB failed: "), "{line}");
+        assert!(line.starts_with("no stack of 256 KiB: mprotect of 64 MiB failed: "), "{line}");
         assert!(!line.contains('\n'));
     }
 

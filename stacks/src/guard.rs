@@ -14,8 +14,12 @@
 //!
 //! The first is used where the kernel has it. Elsewhere the second, while its budget lasts: half of
 //! `vm.max_map_count`, since the program has mappings too and a process that has none left cannot even `malloc`. By the
-//! kernel's default that is 16382 stacks. Then there is no guard, and so no stack ([`StackError::NoGuard`]): safe code runs
+//! kernel's default that is 16382 stacks. Then there is no guard, and so no stack ([`Shortage::NoGuard`]): safe code runs
 //! on stacks, and one that runs over without a guard writes into its neighbour.
+//!
+//! That the second is used is said on standard error, once for each [`Reason`] that there may be: the kernel, locked
+//! memory (`mlockall`), another error. Nobody who counts on a hundred thousand stacks should learn of it from the
+//! 16383rd.
 //!
 //! The same two ways make whole stacks inaccessible for `MORESTACK_EFENCE` ([`Guards::seal`]), on the same budget.
 //!
@@ -27,8 +31,8 @@
 //! 1. No stack is handed out without its guard.
 //! 2. Whoever installs keeps the [`Kind`] it was told and removes with the same one: only it says what to undo and which
 //!    counter to lower.
-//! 3. What could not be removed is lost: its owner leaks the range instead of handing out memory that faults. That is
-//!    address space, no memory.
+//! 3. What could not be removed still faults, all of it or in part: its owner keeps the range, hands nothing of it out, and
+//!    tries again later. That is address space, no memory.
 
 use std::fs;
 use std::io;
@@ -37,7 +41,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Acquire, Ordering::Rela
 
 use crate::debug;
 use crate::sys::{self, Access, Advice, PAGE};
-use crate::{Stack, StackError};
+use crate::{Shortage, Stack};
 
 /// What `vm.max_map_count` is where it cannot be read: the kernel's default.
 const DEFAULT_MAX_MAP_COUNT: usize = 65530;
@@ -72,15 +76,30 @@ pub(crate) struct Counts {
 /// The guards of the process.
 pub(crate) static GUARDS: Guards = Guards::new();
 
-/// What the kernel offers; found out once.
+/// What the kernel offers; found out once, or again where it could not be found out.
 const UNKNOWN: u8 = 0;
 const HAS_MADVISE: u8 = 1;
-const MPROTECT_ONLY: u8 = 2;
+const NO_MADVISE: u8 = 2;
+/// `MORESTACK_STACK_DEBUG=mprotect`.
+const NOT_WANTED: u8 = 3;
+
+/// Why a guard is made by `mprotect`.
+#[derive(Debug)]
+enum Reason {
+    /// The kernel has nothing else.
+    Kernel,
+    /// It does not take locked memory.
+    Locked,
+    /// It might, but did not this time.
+    Refused(io::Error),
+}
 
 pub(crate) struct Guards {
     kernel: AtomicU8,
     /// `vm.max_map_count`; written before `kernel` is, and read after it.
     max_map_count: AtomicUsize,
+    /// The reasons that were said, a bit each.
+    said: AtomicU8,
     madvise: AtomicUsize,
     /// Guards and sealed stacks: what the budget counts.
     mprotect: AtomicUsize,
@@ -91,6 +110,7 @@ impl Guards {
         Guards {
             kernel: AtomicU8::new(UNKNOWN),
             max_map_count: AtomicUsize::new(0),
+            said: AtomicU8::new(0),
             madvise: AtomicUsize::new(0),
             mprotect: AtomicUsize::new(0),
         }
@@ -100,17 +120,17 @@ impl Guards {
     #[cfg(test)]
     pub(crate) fn of(mprotect_only: bool, max_map_count: usize) -> Guards {
         let guards = Guards::new();
-        guards.probe(mprotect_only, max_map_count);
+        guards.find_out(mprotect_only, max_map_count);
         guards
     }
 
-    /// Makes the page below `lo` fault. `Err` ([`StackError::NoGuard`]) where neither way is open: nothing has changed, and
+    /// Makes the page below `lo` fault. `Err` ([`Shortage::NoGuard`]) where neither way is open: nothing has changed, and
     /// what lies above `lo` must not be handed out as a stack.
     ///
     /// # Safety
     ///
     /// The caller owns the page, and nothing is kept in it.
-    pub(crate) unsafe fn install(&self, lo: usize) -> Result<Kind, StackError> {
+    pub(crate) unsafe fn install(&self, lo: usize) -> Result<Kind, Shortage> {
         // SAFETY: the caller owns the page.
         let kind = unsafe { self.forbid(lo - PAGE, PAGE) }?;
         if kind == Kind::Madvise {
@@ -182,17 +202,20 @@ impl Guards {
     /// # Safety
     ///
     /// The caller owns the range.
-    unsafe fn forbid(&self, addr: usize, size: usize) -> Result<Kind, StackError> {
-        // Locked memory (`mlockall`) refuses guards with EINVAL although the kernel has them: then the second way.
+    unsafe fn forbid(&self, addr: usize, size: usize) -> Result<Kind, Shortage> {
         // SAFETY: the caller owns the range.
-        if self.has_madvise() && unsafe { sys::advise(addr, size, Advice::GuardInstall) }.is_ok() {
-            return Ok(Kind::Madvise);
-        }
+        let reason = match unsafe { self.advise(addr, size) } {
+            Ok(()) => return Ok(Kind::Madvise),
+            Err(reason) => reason,
+        };
         // Half of the mappings, and each range takes two.
         let max_map_count = self.max_map_count.load(Relaxed);
         let budget = max_map_count / 2 / 2;
+        if let Some(reason) = reason {
+            self.say(&reason, budget);
+        }
         let no_guard =
-            |used: usize, source: Option<io::Error>| StackError::NoGuard { taken: 2 * used, max_map_count, source };
+            |used: usize, source: Option<io::Error>| Shortage::NoGuard { taken: 2 * used, max_map_count, source };
         self.mprotect
             .fetch_update(Relaxed, Relaxed, |used| (used < budget).then_some(used + 1))
             .map_err(|used| no_guard(used, None))?;
@@ -229,27 +252,91 @@ impl Guards {
         }
     }
 
-    fn has_madvise(&self) -> bool {
+    /// The first way. `Err` where it is not open; without a reason where it is not wanted.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Guards::forbid`].
+    unsafe fn advise(&self, addr: usize, size: usize) -> Result<(), Option<Reason>> {
+        let kernel = self.kernel();
+        match kernel {
+            NO_MADVISE => return Err(Some(Reason::Kernel)),
+            NOT_WANTED => return Err(None),
+            // If that is not known, this call tells.
+            _ => {}
+        }
+        // SAFETY: the caller owns the range.
+        let Err(refusal) = (unsafe { sys::advise(addr, size, Advice::GuardInstall) }) else { return Ok(()) };
+        let invalid = refusal.raw_os_error() == Some(libc::EINVAL);
+        // One page is guarded or not. Of more, some may be by now: the kernel ran out of page tables on the way. `mprotect`
+        // would hide those, and undoing that would bring them to light in somebody's stack.
+        // SAFETY: as above.
+        if size > PAGE && !invalid && unsafe { sys::advise(addr, size, Advice::GuardRemove) }.is_err() {
+            // Then all count as guarded until a removal succeeds (invariant 3).
+            return Ok(());
+        }
+        Err(Some(if invalid && kernel == HAS_MADVISE { Reason::Locked } else { Reason::Refused(refusal) }))
+    }
+
+    /// Says that guards cost mappings, once for each reason.
+    fn say(&self, reason: &Reason, budget: usize) {
+        let bit = match reason {
+            Reason::Kernel => 1,
+            Reason::Locked => 2,
+            Reason::Refused(_) => 4,
+        };
+        if self.said.fetch_or(bit, Relaxed) & bit != 0 {
+            return;
+        }
+        let max_map_count = self.max_map_count.load(Relaxed);
+        let room =
+            format_args!("room for {budget} stacks (two mappings each, half of vm.max_map_count={max_map_count})");
+        match reason {
+            Reason::Kernel => debug::say(format_args!(
+                "stack guards by mprotect: this kernel has no MADV_GUARD_INSTALL: {room}; for more, raise \
+                 vm.max_map_count or use Linux 6.13 or later"
+            )),
+            Reason::Locked => debug::say(format_args!(
+                "stack guards by mprotect: memory is locked (mlockall): {room}; for more, raise vm.max_map_count or do \
+                 not lock future memory"
+            )),
+            Reason::Refused(refusal) => debug::say(format_args!(
+                "a stack guard by mprotect: madvise(MADV_GUARD_INSTALL) failed: {refusal}; if that goes on, there is {room}"
+            )),
+        }
+    }
+
+    fn kernel(&self) -> u8 {
         match self.kernel.load(Acquire) {
-            UNKNOWN => self.probe(debug::mprotect_guards(), max_map_count()),
-            kernel => kernel == HAS_MADVISE,
+            UNKNOWN => self.find_out(debug::mprotect_guards(), max_map_count()),
+            kernel => kernel,
         }
     }
 
     /// Asks the kernel on a page of its own. Threads that ask at the same time get the same answer.
-    fn probe(&self, mprotect_only: bool, max_map_count: usize) -> bool {
-        let madvise = !mprotect_only
-            && sys::map(PAGE, Access::ReadWrite).is_ok_and(|page| {
-                // SAFETY: the page was mapped just now and nobody else has seen it.
-                unsafe {
-                    let has = sys::advise(page, PAGE, Advice::GuardInstall).is_ok();
-                    let _ = sys::unmap(page, PAGE);
-                    has
-                }
-            });
+    fn find_out(&self, mprotect_only: bool, max_map_count: usize) -> u8 {
+        let kernel = if mprotect_only { NOT_WANTED } else { probe() };
         self.max_map_count.store(max_map_count, Relaxed);
-        self.kernel.store(if madvise { HAS_MADVISE } else { MPROTECT_ONLY }, Release);
-        madvise
+        self.kernel.store(kernel, Release);
+        kernel
+    }
+}
+
+/// Whether the kernel has `MADV_GUARD_INSTALL`. [`UNKNOWN`] where it has no memory to try it on, or gives another answer
+/// than yes and no.
+fn probe() -> u8 {
+    let Ok(page) = sys::map(PAGE, Access::ReadWrite) else { return UNKNOWN };
+    // SAFETY: the page was mapped just now and nobody else has seen it.
+    unsafe {
+        // Under `mlockall` it is locked, and a kernel that has guards would refuse this one as one that has not.
+        let _ = sys::unlock(page, PAGE);
+        let answer = sys::advise(page, PAGE, Advice::GuardInstall);
+        let _ = sys::unmap(page, PAGE);
+        match answer {
+            Ok(()) => HAS_MADVISE,
+            Err(refusal) if refusal.raw_os_error() == Some(libc::EINVAL) => NO_MADVISE,
+            Err(_) => UNKNOWN,
+        }
     }
 }
 
@@ -289,7 +376,7 @@ mod tests {
             let lo = pages() + 2 * PAGE;
             // SAFETY: the pages are the test's.
             let kind = unsafe { guards.install(lo) }.unwrap();
-            assert_eq!(kind == Kind::Mprotect, mprotect_only || !guards.has_madvise());
+            assert_eq!(kind == Kind::Mprotect, mprotect_only || guards.kernel() != HAS_MADVISE);
             assert_eq!([lo - PAGE - 1, lo - PAGE, lo - 1, lo].map(readable), [true, false, false, true], "{kind:?}");
             let counts = guards.counts();
             assert_eq!(counts.madvise + counts.mprotect, 1);
@@ -311,7 +398,7 @@ mod tests {
             assert_eq!(guards.install(los[1]).unwrap(), Kind::Mprotect);
             let error = guards.install(los[2]).unwrap_err();
             assert!(
-                matches!(error, StackError::NoGuard { taken: 4, max_map_count: 9, source: None }),
+                matches!(error, Shortage::NoGuard { taken: 4, max_map_count: 9, source: None }),
                 "two mappings each: {error:?}"
             );
             assert_eq!(guards.counts().mprotect, 2);
@@ -328,7 +415,7 @@ mod tests {
             let guards = Guards::of(mprotect_only, 64);
             // SAFETY: the pages are the test's. An address inside of one makes the kernel refuse.
             let error = unsafe { guards.install(pages() + PAGE + 8).unwrap_err() };
-            assert!(matches!(error, StackError::NoGuard { taken: 0, max_map_count: 64, source: Some(_) }), "{error:?}");
+            assert!(matches!(error, Shortage::NoGuard { taken: 0, max_map_count: 64, source: Some(_) }), "{error:?}");
             let counts = guards.counts();
             assert_eq!(counts.madvise + counts.mprotect, 0);
         }

@@ -17,12 +17,25 @@
 //! to [`LARGE_KEEP`] bytes together, and the next of the same size finds them warm. Beyond that, and when a sweep finds
 //! that a kept one was not wanted for a whole interval, the memory goes to the OS and the addresses to the arena.
 //!
+//! Stacks of [`LARGE_KEEP`] bytes and more are *deep*: the smaller ones that a recursion grew through would leave no room
+//! for the one that it ended with, which its spawn site asks for the next time. They have a limit of their own,
+//! [`DEEP_KEEP`]. A deep stack that was not used beyond a quarter is not worth it, and goes: growth makes stacks four times
+//! as large there.
+//!
+//! What a growing recursion leaves behind is not kept from [`OUTGROWN_DROP`] on: the next of its site starts with the size
+//! that this one ends with, and meanwhile its larger stack can be made of the memory. That is half of the pages that are
+//! touched on the way up, and on a virtual machine a page that the machine never had before costs several times one that
+//! it had.
+//!
 //! # Invariants
 //!
-//! 1. `kept` is the sum of the sizes in `free`, and at most [`LARGE_KEEP`]. Size bounds what a stack has touched.
+//! 1. `kept` is the sum of the sizes in `free`, of those below [`LARGE_KEEP`] and of the deep ones, and each at most its
+//!    limit. Size bounds what a stack has touched.
 //! 2. A list is last in, first out, so its bottom is what nobody needed: `idle[i]` is how short list `i` has been since
 //!    the last sweep, and so many from the bottom were not touched in that time.
 //! 3. A stack here has its guard. It is made with the run and unmade with it.
+//! 4. A stack whose guard cannot be unmade is `stuck`: not kept for use, since what of it faults is not known. Each sweep
+//!    and each trim tries again.
 
 use std::array;
 use std::mem;
@@ -32,12 +45,24 @@ use parking_lot::Mutex;
 use crate::arena::{Arena, BASE_PAGES, GRANULE, HUGE_PAGES};
 use crate::guard::{GUARDS, Kind};
 use crate::sys::{self, Advice, PAGE};
-use crate::{Stack, StackError};
+use crate::{Shortage, Stack};
 
 /// Bytes of freed large stacks that are kept with their memory, in the whole process. Enough for a few deep recursions
 /// at once, little beside what such a program uses anyway; plucked from thin air between those two. Larger keeps memory
 /// that is not needed, for two sweeps; smaller faults pages in again and again.
 pub(crate) const LARGE_KEEP: usize = 64 << 20;
+
+/// Bytes of freed deep stacks that are kept, in the whole process: one recursion of a million frames, or four of a quarter
+/// as many. What the process had touched anyway, for two sweeps more. Smaller, and such a recursion faults all its pages in
+/// each time: with huge pages a third of what the recursion itself costs.
+const DEEP_KEEP: usize = 256 << 20;
+
+/// Outgrown stacks of so many bytes and more are not kept. The large ones below are 7 MiB together. Larger, and a deep
+/// recursion touches more fresh memory; smaller, and those that begin small where few go deep fault more pages in.
+const OUTGROWN_DROP: usize = 8 << 20;
+
+/// Of stacks that are not deep, and of deep ones.
+const LIMITS: [usize; 2] = [LARGE_KEEP, DEEP_KEEP];
 
 /// From this size on, huge pages: the size of one.
 const HUGE_PAGE: usize = 2 << 20;
@@ -55,7 +80,10 @@ struct Large {
     /// Kept stacks' low bounds, by log2(pages).
     free: [Vec<usize>; LISTS],
     idle: [usize; LISTS],
-    kept: usize,
+    /// See invariant 4.
+    stuck: Vec<Stack>,
+    /// By limit: see [`limit_of`].
+    kept: [usize; LIMITS.len()],
     taken: usize,
     taken_bytes: usize,
 }
@@ -70,14 +98,21 @@ pub(crate) struct Usage {
 
 impl Large {
     const fn new() -> Large {
-        Large { free: [const { Vec::new() }; LISTS], idle: [0; LISTS], kept: 0, taken: 0, taken_bytes: 0 }
+        Large {
+            free: [const { Vec::new() }; LISTS],
+            idle: [0; LISTS],
+            stuck: Vec::new(),
+            kept: [0; LIMITS.len()],
+            taken: 0,
+            taken_bytes: 0,
+        }
     }
 
     fn pop(&mut self, size: usize) -> Option<usize> {
         let list = list_of(size);
         let lo = self.free[list].pop()?;
         self.idle[list] = self.idle[list].min(self.free[list].len());
-        self.kept -= size;
+        self.kept[limit_of(size)] -= size;
         Some(lo)
     }
 
@@ -95,6 +130,11 @@ fn size_of_list(list: usize) -> usize {
     PAGE << list
 }
 
+/// Which of the [`LIMITS`] a size falls under.
+fn limit_of(size: usize) -> usize {
+    usize::from(size >= LARGE_KEEP)
+}
+
 fn arena_of(size: usize) -> &'static Arena {
     if size < HUGE_PAGE { &BASE_PAGES } else { &HUGE_PAGES }
 }
@@ -105,7 +145,7 @@ fn run_len(size: usize) -> usize {
 }
 
 /// A stack of `size` bytes: a kept one, else a fresh run. A run that cannot have its guard goes back untouched.
-pub(crate) fn alloc(size: usize) -> Result<Stack, StackError> {
+pub(crate) fn alloc(size: usize) -> Result<Stack, Shortage> {
     {
         let mut large = LARGE.lock();
         if let Some(lo) = large.pop(size) {
@@ -127,15 +167,25 @@ pub(crate) fn alloc(size: usize) -> Result<Stack, StackError> {
 
 /// Takes a stack back. The caller owns it and has unsealed it.
 pub(crate) fn free(stack: Stack) {
+    take_back(stack, stack.size() < LARGE_KEEP || was_used(stack));
+}
+
+/// Takes a stack back that was copied to a larger one.
+pub(crate) fn outgrown(stack: Stack) {
+    take_back(stack, stack.size() < OUTGROWN_DROP);
+}
+
+fn take_back(stack: Stack, worth: bool) {
     let size = stack.size();
     kind_of(stack);
+    let limit = limit_of(size);
     {
         let mut large = LARGE.lock();
         large.taken -= 1;
         large.taken_bytes -= size;
         debug_assert!(!large.free[list_of(size)].contains(&stack.lo), "stackfree: {stack:x?} was freed twice");
-        if large.kept + size <= LARGE_KEEP {
-            large.kept += size;
+        if worth && large.kept[limit] + size <= LIMITS[limit] {
+            large.kept[limit] += size;
             large.free[list_of(size)].push(stack.lo);
             return;
         }
@@ -155,22 +205,24 @@ pub(crate) fn trim() -> usize {
 
 pub(crate) fn usage() -> Usage {
     let large = LARGE.lock();
-    Usage { taken: large.taken, taken_bytes: large.taken_bytes, kept_bytes: large.kept }
+    Usage { taken: large.taken, taken_bytes: large.taken_bytes, kept_bytes: large.kept.iter().sum() }
 }
 
-/// Gives back so many from the bottom of each list, and starts a new interval. The system calls are made without the
-/// lock.
+/// Gives back so many from the bottom of each list, and what is stuck, and starts a new interval. The system calls are made
+/// without the lock.
 fn drain(count: impl Fn(&mut Large, usize) -> usize) -> usize {
-    let drained: [Vec<usize>; LISTS] = {
+    let (stuck, drained): (_, [Vec<usize>; LISTS]) = {
         let mut large = LARGE.lock();
-        array::from_fn(|list| {
+        let drained = array::from_fn(|list| {
             let count = count(&mut large, list).min(large.free[list].len());
             let drained: Vec<_> = large.free[list].drain(..count).collect();
-            large.kept -= count * size_of_list(list);
+            large.kept[limit_of(size_of_list(list))] -= count * size_of_list(list);
             large.idle[list] = large.free[list].len();
             drained
-        })
+        });
+        (mem::take(&mut large.stuck), drained)
     };
+    stuck.into_iter().for_each(give_back);
     let mut bytes = 0;
     for (list, los) in drained.into_iter().enumerate() {
         let size = size_of_list(list);
@@ -180,6 +232,20 @@ fn drain(count: impl Fn(&mut Large, usize) -> usize) -> usize {
     bytes
 }
 
+/// Whether more than a quarter of a large stack was used since its memory was last given back, by its last owner or by one
+/// before. A system call: not for stacks that cost less.
+pub fn was_used(stack: Stack) -> bool {
+    touched(stack.hi - stack.size() / 4 - PAGE)
+}
+
+/// Whether a page is memory. Where the kernel does not say, it is taken for none.
+fn touched(page: usize) -> bool {
+    let mut resident = 0_u8;
+    // SAFETY: the answer is one byte for one page, and nothing else changes.
+    let answer = unsafe { libc::mincore(page as *mut _, PAGE, &mut resident) };
+    answer == 0 && resident & 1 != 0
+}
+
 /// The kind of a stack's guard, or a panic: what is freed must be a large stack of this size (S8).
 fn kind_of(stack: Stack) -> Kind {
     let tag = arena_of(stack.size()).tag_of(stack.hi.wrapping_sub(run_len(stack.size())));
@@ -187,7 +253,7 @@ fn kind_of(stack: Stack) -> Kind {
     kind.unwrap_or_else(|| panic!("stackfree: {:#x} is not a stack of {} bytes", stack.lo, stack.size()))
 }
 
-/// Memory to the OS, addresses to the arena. Addresses whose guard stays are lost.
+/// Memory to the OS, addresses to the arena. Where the guard stays, the stack is stuck (invariant 4).
 fn give_back(stack: Stack) {
     let kind = kind_of(stack);
     // SAFETY: the stack was freed by its last owner and is in no list, so it is ours alone; the guard is of that kind.
@@ -199,5 +265,56 @@ fn give_back(stack: Stack) {
     if permitted {
         let len = run_len(stack.size());
         arena_of(stack.size()).free(stack.hi - len, len);
+    } else {
+        LARGE.lock().stuck.push(stack);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_kept(stack: Stack) -> bool {
+        LARGE.lock().free[list_of(stack.size())].contains(&stack.lo)
+    }
+
+    /// A stack of `size` bytes of which the words so far below the high end are used.
+    fn used(size: usize, depths: &[usize]) -> Stack {
+        let stack = alloc(size).unwrap();
+        // SAFETY: the stack is the test's, and the depths are within it.
+        depths.iter().for_each(|depth| unsafe { ((stack.hi - depth) as *mut u64).write(1) });
+        stack
+    }
+
+    /// One test: nobody else in this process has stacks of these sizes.
+    #[test]
+    fn what_is_worth_keeping() {
+        for size in [LARGE_KEEP, 2 * LARGE_KEEP] {
+            let shallow = used(size, &[8, size / 2]);
+            free(shallow);
+            assert!(!is_kept(shallow), "a smaller one would have done");
+            let deep = used(size, &[8, size / 4 + 8]);
+            free(deep);
+            assert!(is_kept(deep));
+            assert_eq!(alloc(size).unwrap(), deep);
+            outgrown(deep);
+            assert!(!is_kept(deep));
+        }
+
+        let fit = DEEP_KEEP / LARGE_KEEP;
+        let deep: Vec<_> = (0..=fit).map(|_| used(LARGE_KEEP, &[LARGE_KEEP / 4 + 8])).collect();
+        deep.iter().for_each(|stack| free(*stack));
+        assert_eq!(deep.iter().filter(|stack| is_kept(**stack)).count(), fit, "as many as the limit allows");
+        let again = deep.iter().take(fit).rev().map(|stack| (alloc(LARGE_KEEP).unwrap(), *stack));
+        again.for_each(|(again, stack)| {
+            assert_eq!(again, stack);
+            outgrown(again);
+        });
+
+        let small = used(OUTGROWN_DROP / 2, &[8]);
+        outgrown(small);
+        assert!(is_kept(small), "those that begin small find it warm");
+        assert_eq!(alloc(small.size()).unwrap(), small);
+        free(small);
     }
 }

@@ -30,9 +30,12 @@
 //! | `arena` | the address space |
 //! | [`guard`](crate::guard_of) | a faulting page below each stack |
 //! | [`copystack`](crate::copystack()) | moving a stack, and when it shrinks |
-//! | `copy` | the vectorised copy under it |
+//! | [`freeze`](crate::freeze()) | packing the stack of a green thread that waits for long |
+//! | `copy` | the vectorised copy under them |
+//! | [`framemap`] | which words of generated code's frames are pointers |
 //! | [`efence`] | old stacks that fault, and what they were |
 //! | [`debug`](crate::debug_switches) | `MORESTACK_EFENCE`, `MORESTACK_STACK_DEBUG` |
+//! | `fail` | system calls that fail because a test wants it |
 //! | [`stats`](crate::stats()) | accounting |
 //! | [`error`](crate::StackError) | why there is no stack |
 //! | `sys` | the system calls |
@@ -54,18 +57,23 @@ mod copystack;
 mod debug;
 pub mod efence;
 mod error;
+mod fail;
+pub mod framemap;
+mod freeze;
 mod guard;
 mod large;
 mod pool;
 mod stats;
 mod sys;
 
-pub use alloc::{round_stack_size, stackalloc, stackfree, sweep};
+pub use alloc::{Sweep, give_back, round_stack_size, stackalloc, stackfree, sweep};
 pub use cache::StackCache;
-pub use copystack::{Moved, copystack, shrinkstack};
+pub use copystack::{InFlight, Moved, copystack, shrinkstack};
 pub use debug::{Switches, debug_switches};
-pub use error::StackError;
+pub use error::{Shortage, StackError};
+pub use freeze::{Frozen, freeze, thaw};
 pub use guard::guard_of;
+pub use large::was_used;
 pub use morestack_asm::{STACK_GUARD, Stack};
 pub use stats::{StackStats, stats};
 

@@ -24,8 +24,10 @@
 //! 4. A span's guards are made before it is listed and unmade after it is unlisted. So no system call is made under the
 //!    lock, and a guard is made once for many uses of its stack.
 //! 5. A slot without a guard is no stack: its bit is set in neither set of guards, so never in `free`. Spans have such
-//!    slots where guards ran out while they were built ([`StackError::NoGuard`]); a span that would have nothing else is
+//!    slots where guards ran out while they were built ([`Shortage::NoGuard`]); a span that would have nothing else is
 //!    not built.
+//! 6. A span whose guards cannot all be unmade is `stuck`: it is in no other list, and nothing of it is handed out, since
+//!    some of its pages may fault. Each sweep and each trim tries again.
 //!
 //! # Memory
 //!
@@ -40,7 +42,7 @@ use parking_lot::Mutex;
 use crate::arena::{Arena, BASE_PAGES, GRANULE, granule_base};
 use crate::guard::{GUARDS, Guards, Kind};
 use crate::sys::{self, Advice, PAGE};
-use crate::{FIXED_STACK, NUM_STACK_ORDERS, StackError};
+use crate::{FIXED_STACK, NUM_STACK_ORDERS, Shortage};
 
 /// The pools of the process, by order.
 static POOLS: [Pool; NUM_STACK_ORDERS] = [
@@ -77,6 +79,8 @@ struct State {
     /// Indices in `spans` that stand for nothing.
     vacant: Vec<u32>,
     partial: Vec<u32>,
+    /// Spans that are in the pool no more, some of whose guards the kernel would not remove (invariant 6).
+    stuck: Vec<Span>,
     empties: usize,
     /// Stacks taken and not given back.
     taken: usize,
@@ -130,6 +134,7 @@ impl Pool {
                 spans: Vec::new(),
                 vacant: Vec::new(),
                 partial: Vec::new(),
+                stuck: Vec::new(),
                 empties: 0,
                 taken: 0,
                 reserved: 0,
@@ -158,7 +163,7 @@ impl Pool {
 
     /// Fills `out` with the low bounds of stacks and returns how many: all that were asked for, or fewer where the arena
     /// or the guards cannot give more. `Err` where it is none at all.
-    pub(crate) fn take(&self, out: &mut [usize]) -> Result<usize, StackError> {
+    pub(crate) fn take(&self, out: &mut [usize]) -> Result<usize, Shortage> {
         let mut got = self.take_free(&mut self.state.lock(), out);
         while got < out.len() {
             let span = match self.build_span() {
@@ -193,6 +198,7 @@ impl Pool {
 
     /// Gives the empty span back to the arena, too.
     pub(crate) fn trim(&self) {
+        self.remove_stuck();
         let mut idle = Vec::new();
         {
             let mut state = self.state.lock();
@@ -202,10 +208,10 @@ impl Pool {
         idle.into_iter().for_each(|span| self.remove_span(span));
     }
 
-    /// Drops the memory of stacks that lay free, and dirty, since the sweep before. Returns the address space it covers.
-    pub(crate) fn sweep(&self) -> usize {
-        let spans = self.state.lock().spans.len();
-        (0..spans as u32).map(|index| self.sweep_span(index)).sum()
+    /// Tries again to give back what is stuck.
+    pub(crate) fn remove_stuck(&self) {
+        let stuck = mem::take(&mut self.state.lock().stuck);
+        stuck.into_iter().for_each(|span| self.remove_span(span));
     }
 
     /// Counts a refill or a release of a per-P cache (S21).
@@ -299,7 +305,7 @@ impl Pool {
     }
 
     /// Builds a span: memory and guards (invariant 4), and as many stacks as there are guards (invariant 5).
-    fn build_span(&self) -> Result<Span, StackError> {
+    fn build_span(&self) -> Result<Span, Shortage> {
         let base = self.arena.alloc(GRANULE)?;
         let mut span = Span { base, ..Span::VACANT };
         for slot in 0..self.per_span() {
@@ -341,32 +347,39 @@ impl Pool {
     }
 
     /// Gives a span that is in the pool no more back to the arena: guards off, memory dropped (the arena's invariant 2).
-    /// A span whose guards stay is lost.
-    fn remove_span(&self, span: Span) {
-        let mut permitted = true;
-        for slot in (0..self.per_span()).filter(|slot| span.mprotected & 1 << slot != 0) {
+    /// A span whose guards stay is stuck (invariant 6).
+    fn remove_span(&self, mut span: Span) {
+        let mprotected = span.mprotected;
+        for slot in (0..self.per_span()).filter(|slot| mprotected & 1 << slot != 0) {
             // SAFETY: all stacks of the span were free when it was unlisted, so it is ours alone; the guard is of that
             // kind.
-            permitted &= unsafe { self.guards.remove(self.lo(span.base, slot), Kind::Mprotect) };
+            let removed = unsafe { self.guards.remove(self.lo(span.base, slot), Kind::Mprotect) };
+            span.mprotected &= !(u64::from(removed) << slot);
         }
         // SAFETY: as above. Nobody reads what is dropped.
         unsafe {
-            permitted &= self.guards.remove_madvised(span.base, GRANULE, span.madvised.count_ones() as usize);
-            if span.dirty != 0 {
-                // A refusal (locked memory) leaves old bytes behind; no stack is promised to be zero.
-                let _ = sys::advise(span.base, GRANULE, Advice::DontNeed);
+            if self.guards.remove_madvised(span.base, GRANULE, span.madvised.count_ones() as usize) {
+                span.madvised = 0;
+            }
+            // A refusal (locked memory) leaves old bytes behind; no stack is promised to be zero.
+            if span.dirty != 0 && sys::advise(span.base, GRANULE, Advice::DontNeed).is_ok() {
+                span.dirty = 0;
             }
         }
-        if permitted {
+        if span.all() == 0 {
             self.arena.free(span.base, GRANULE);
+        } else {
+            self.state.lock().stuck.push(span);
         }
     }
 
-    /// Sweeps one span. Its cold stacks are taken for the time of the system calls: the lock is not held through them.
-    fn sweep_span(&self, index: u32) -> usize {
+    /// Drops the memory of those stacks of a span that lay free, and dirty, since the sweep before. Returns the address
+    /// space it covers; none if there is no span of that index, nor of a higher one. The stacks are taken for the time of
+    /// the system calls: the lock is not held through them.
+    pub(crate) fn sweep_span(&self, index: u32) -> Option<usize> {
         let (base, cold) = {
             let mut state = self.state.lock();
-            let span = &mut state.spans[index as usize];
+            let span = state.spans.get_mut(index as usize)?;
             let cold = span.free & span.dirty & span.cold;
             span.cold = span.free & span.dirty;
             let base = span.base;
@@ -376,22 +389,26 @@ impl Pool {
             (base, cold)
         };
         if cold == 0 {
-            return 0;
+            return Some(0);
         }
+        let mut dropped = 0;
         for slot in (0..self.per_span()).filter(|slot| cold & 1 << slot != 0) {
+            // What is refused stays dirty, for a later sweep.
             // SAFETY: the stack is taken, by us.
-            let _ = unsafe { sys::advise(self.lo(base, slot), self.size(), Advice::DontNeed) };
+            if unsafe { sys::advise(self.lo(base, slot), self.size(), Advice::DontNeed) }.is_ok() {
+                dropped |= 1 << slot;
+            }
         }
         let idle = {
             let mut state = self.state.lock();
-            state.spans[index as usize].dirty &= !cold;
+            state.spans[index as usize].dirty &= !dropped;
             self.set_free(&mut state, index, cold);
             self.surplus(&mut state, index)
         };
         if let Some(span) = idle {
             self.remove_span(span);
         }
-        cold.count_ones() as usize * self.size()
+        Some(dropped.count_ones() as usize * self.size())
     }
 }
 
@@ -425,6 +442,10 @@ mod tests {
         let mut los = vec![0; count];
         assert_eq!(pool.take(&mut los).unwrap(), count);
         los
+    }
+
+    fn sweep(pool: &Pool) -> usize {
+        (0..).map_while(|index| pool.sweep_span(index)).sum()
     }
 
     fn spans_in_use(pool: &Pool) -> usize {
@@ -469,7 +490,7 @@ mod tests {
                 held.truncate(rest);
             }
             if seed >> 41 & 63 == 0 {
-                pool.sweep();
+                sweep(&pool);
             }
             let distinct: std::collections::HashSet<_> = held.iter().collect();
             assert_eq!(distinct.len(), held.len());
@@ -500,7 +521,7 @@ mod tests {
         let held = take(&pool, all - 2);
         let mut out = [0; 4];
         assert_eq!(pool.take(&mut out).unwrap(), 2);
-        assert!(matches!(pool.take(&mut out), Err(StackError::OutOfAddressSpace { .. })));
+        assert!(matches!(pool.take(&mut out), Err(Shortage::OutOfAddressSpace { .. })));
         pool.put(&held);
     }
 
@@ -516,7 +537,7 @@ mod tests {
             assert_eq!((pool.usage().reserved, spans_in_use(&pool), guards.counts().mprotect), (100, 2, 100));
             check(&pool, 100);
             let error = pool.take(&mut [0]).unwrap_err();
-            assert!(matches!(error, StackError::NoGuard { taken: 200, max_map_count: 400, source: None }), "{error:?}");
+            assert!(matches!(error, Shortage::NoGuard { taken: 200, max_map_count: 400, source: None }), "{error:?}");
             assert_eq!(spans_in_use(&pool), 2, "the run went back");
 
             let one_of_each = [held[0], held[99]];
@@ -549,14 +570,14 @@ mod tests {
         unsafe {
             (los[0] as *mut u64).write(42);
             pool.put(&los[..1]);
-            assert_eq!(pool.sweep(), 0);
+            assert_eq!(sweep(&pool), 0);
             assert_eq!(take(&pool, 1), los[..1]);
             pool.put(&los[..1]);
-            assert_eq!(pool.sweep(), 0, "it was used in between");
+            assert_eq!(sweep(&pool), 0, "it was used in between");
             assert_eq!((los[0] as *const u64).read(), 42);
-            assert_eq!(pool.sweep(), FIXED_STACK);
+            assert_eq!(sweep(&pool), FIXED_STACK);
             assert_eq!((los[0] as *const u64).read(), 0);
-            assert_eq!(pool.sweep(), 0, "once");
+            assert_eq!(sweep(&pool), 0, "once");
         }
         assert_eq!(take(&pool, 1), los[..1]);
         check(&pool, 2);

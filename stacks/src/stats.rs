@@ -50,6 +50,12 @@ pub struct StackStats {
     pub shrinks: u64,
     /// Stacks moved to one of the same size (stress runs).
     pub moves: u64,
+    /// Stacks packed into a block.
+    pub freezes: u64,
+    /// Blocks unpacked onto a stack.
+    pub thaws: u64,
+    /// Bytes of the blocks that are frozen now.
+    pub frozen_bytes: usize,
     /// Bytes that all of those copied.
     pub bytes_copied: u64,
     /// Words that all of those changed, saved registers included.
@@ -58,7 +64,7 @@ pub struct StackStats {
     pub guards_madvise: usize,
     /// Guards alive, and quarantined stacks, that cost mappings (`mprotect`).
     pub guards_mprotect: usize,
-    /// Stacks that efence keeps inaccessible.
+    /// Stacks that efence keeps inaccessible, and those that it could not make accessible again.
     pub quarantined: usize,
 }
 
@@ -67,6 +73,9 @@ static MOVED: CachePadded<Moves> = CachePadded::new(Moves {
     grows: AtomicU64::new(0),
     shrinks: AtomicU64::new(0),
     moves: AtomicU64::new(0),
+    freezes: AtomicU64::new(0),
+    thaws: AtomicU64::new(0),
+    frozen_bytes: AtomicUsize::new(0),
     bytes_copied: AtomicU64::new(0),
     words_adjusted: AtomicU64::new(0),
 });
@@ -75,6 +84,9 @@ struct Moves {
     grows: AtomicU64,
     shrinks: AtomicU64,
     moves: AtomicU64,
+    freezes: AtomicU64,
+    thaws: AtomicU64,
+    frozen_bytes: AtomicUsize,
     bytes_copied: AtomicU64,
     words_adjusted: AtomicU64,
 }
@@ -91,6 +103,21 @@ pub(crate) fn count_move(old_size: usize, new_size: usize, bytes: usize, words: 
         std::cmp::Ordering::Equal => &MOVED.moves,
     };
     kind.fetch_add(1, Relaxed);
+    MOVED.bytes_copied.fetch_add(bytes as u64, Relaxed);
+    MOVED.words_adjusted.fetch_add(words as u64, Relaxed);
+}
+
+/// Counts a stack that was packed into `bytes`.
+pub(crate) fn count_freeze(bytes: usize) {
+    MOVED.freezes.fetch_add(1, Relaxed);
+    MOVED.frozen_bytes.fetch_add(bytes, Relaxed);
+    MOVED.bytes_copied.fetch_add(bytes as u64, Relaxed);
+}
+
+/// Counts one that was unpacked.
+pub(crate) fn count_thaw(bytes: usize, words: usize) {
+    MOVED.thaws.fetch_add(1, Relaxed);
+    MOVED.frozen_bytes.fetch_sub(bytes, Relaxed);
     MOVED.bytes_copied.fetch_add(bytes as u64, Relaxed);
     MOVED.words_adjusted.fetch_add(words as u64, Relaxed);
 }
@@ -145,6 +172,9 @@ pub fn stats() -> StackStats {
         grows: MOVED.grows.load(Relaxed),
         shrinks: MOVED.shrinks.load(Relaxed),
         moves: MOVED.moves.load(Relaxed),
+        freezes: MOVED.freezes.load(Relaxed),
+        thaws: MOVED.thaws.load(Relaxed),
+        frozen_bytes: MOVED.frozen_bytes.load(Relaxed),
         bytes_copied: MOVED.bytes_copied.load(Relaxed),
         words_adjusted: MOVED.words_adjusted.load(Relaxed),
         guards_madvise: guards.madvise,

@@ -2,9 +2,13 @@
 //!
 //! No address handed to this module belongs to anybody else: every range comes from a mapping that this crate made and
 //! that its caller owns for the length of the call. That is the one invariant the `SAFETY` notes below lean on.
+//!
+//! `MORESTACK_STACK_DEBUG=fail=...` makes calls fail here ([`fail`](crate::fail)).
 
 use std::io;
 use std::ptr;
+
+use crate::fail::{Call, injected};
 
 /// The page size of x86-64. Guards and stack bounds are multiples of it.
 pub(crate) const PAGE: usize = 4096;
@@ -48,6 +52,7 @@ pub(crate) enum Advice {
 /// Maps `size` bytes of private zeroes at an address of the kernel's choice. Nothing is charged against the
 /// overcommit limit for them where the limit is a heuristic.
 pub(crate) fn map(size: usize, access: Access) -> io::Result<usize> {
+    injected(Call::Mmap)?;
     // SAFETY: a null hint without MAP_FIXED makes the kernel choose unused addresses; no existing memory changes.
     let base = unsafe {
         libc::mmap(
@@ -78,8 +83,19 @@ pub(crate) unsafe fn unmap(addr: usize, size: usize) -> io::Result<()> {
 ///
 /// The caller owns the range; with [`Access::None`] nothing may touch it afterwards.
 pub(crate) unsafe fn protect(addr: usize, size: usize, access: Access) -> io::Result<()> {
+    injected(Call::Mprotect)?;
     // SAFETY: the caller owns the range.
     check(unsafe { libc::mprotect(addr as *mut _, size, access.prot()) })
+}
+
+/// Lets `[addr, addr + size)` be paged out again where all memory is locked (`mlockall`).
+///
+/// # Safety
+///
+/// The caller owns the range.
+pub(crate) unsafe fn unlock(addr: usize, size: usize) -> io::Result<()> {
+    // SAFETY: the caller owns the range, and nothing that is in it changes.
+    check(unsafe { libc::munlock(addr as *const _, size) })
 }
 
 /// Gives advice on `[addr, addr + size)`.
@@ -88,6 +104,7 @@ pub(crate) unsafe fn protect(addr: usize, size: usize, access: Access) -> io::Re
 ///
 /// The caller owns the range; [`Advice::DontNeed`] and [`Advice::GuardInstall`] destroy what is in it.
 pub(crate) unsafe fn advise(addr: usize, size: usize, advice: Advice) -> io::Result<()> {
+    injected(Call::Madvise)?;
     let number = match advice {
         Advice::DontNeed => libc::MADV_DONTNEED,
         Advice::NoHugePage => libc::MADV_NOHUGEPAGE,

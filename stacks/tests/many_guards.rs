@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use morestack_stacks::{FIXED_STACK, StackError, guard_of, stackalloc, stackfree, stats};
+use morestack_stacks::{FIXED_STACK, Shortage, StackError, guard_of, stackalloc, stackfree, stats};
 
 fn mappings() -> usize {
     fs::read_to_string("/proc/self/maps").unwrap().lines().count()
@@ -34,7 +34,10 @@ fn twenty_thousand_guarded_stacks() {
         assert!(stats.guards_mprotect >= stacks.len(), "{stats:?}");
         // Two spans of 60 and 31 guards may be in part free.
         assert!(stacks.len() + 91 > STACKS.min(most / 4), "{refused:?} {stats:?}");
-        assert!(matches!(refused, None | Some(StackError::NoGuard { source: None, .. })), "{refused:?}");
+        assert!(
+            matches!(refused.as_ref().map(StackError::shortage), None | Some(Shortage::NoGuard { source: None, .. })),
+            "{refused:?}"
+        );
     }
     // SAFETY: nothing runs on them.
     stacks.into_iter().for_each(|stack| unsafe { stackfree(None, stack) });

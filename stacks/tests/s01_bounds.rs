@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use common::{PAGE, child, child_ok, is_child, peek, poke, serial};
 use morestack_stacks::{
-    FIXED_STACK, MAX_STACK, Stack, StackError, guard_of, round_stack_size, stackalloc, stackfree, stats,
+    FIXED_STACK, MAX_STACK, Shortage, Stack, guard_of, round_stack_size, stackalloc, stackfree, stats,
 };
 
 fn sizes() -> impl Iterator<Item = usize> {
@@ -91,8 +91,8 @@ fn no_guard_no_stack() {
         let before = stats();
         let error = stackalloc(None, size).unwrap_err();
         assert!(
-            matches!(error, StackError::NoGuard { taken, max_map_count: all, source: None }
-                if taken == max_map_count / 4 * 2 && all == max_map_count),
+            matches!(error.shortage(), Shortage::NoGuard { taken, max_map_count: all, source: None }
+                if *taken == max_map_count / 4 * 2 && *all == max_map_count),
             "{error:?}"
         );
         assert!(error.to_string().contains(&format!("vm.max_map_count={max_map_count}")), "{error}");

@@ -30,8 +30,13 @@ unsafe fn no_newstack(_: *mut GHead, _: usize) {}
 fn refused_on_a_green_thread_and_allowed_on_g0() {
     let _one = serial();
     let mut g0 = GHead::new();
-    let mut m =
-        MHead { g0: &raw mut g0, gsignal: Stack::NONE, morebuf: Morebuf { pc: 0, sp: 0 }, newstack: no_newstack };
+    let mut m = MHead {
+        g0: &raw mut g0,
+        gsignal: Stack::NONE,
+        morebuf: Morebuf { pc: 0, sp: 0 },
+        stackguard1: 0,
+        newstack: no_newstack,
+    };
     let mut g = GHead::new();
     (g0.m, g.m) = (&raw mut m, &raw mut m);
     let mut cache = StackCache::new();
@@ -95,6 +100,6 @@ fn more_than_an_address_space_is_an_error() {
     let _one = serial();
     for size in [1 << 45, 1 << 62, 1 << 63] {
         let line = stackalloc(None, size).unwrap_err().to_string();
-        assert!(line.starts_with("no room for a stack of "), "{line}");
+        assert!(line.starts_with("no stack of "), "{line}");
     }
 }

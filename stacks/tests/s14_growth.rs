@@ -4,7 +4,7 @@ mod common;
 
 use common::{WHY, child_ok, done, green, is_child, limit, peek, serial};
 use morestack_asm::STACK_GUARD;
-use morestack_stacks::{FIXED_STACK, MAX_STACK, StackCache, StackError, copystack, stackalloc, stats};
+use morestack_stacks::{FIXED_STACK, MAX_STACK, Shortage, StackCache, copystack, stackalloc, stats};
 
 #[test]
 fn a_stack_doubles_up_to_the_maximum() {
@@ -38,7 +38,8 @@ fn no_address_space_is_an_error_that_changes_nothing() {
     let before = (g.stack, g.stackguard0, format!("{:?}", g.sched), stats().in_use);
     // SAFETY: `g` is memory only.
     let error = unsafe { copystack(Some(&mut cache), &mut g, 4 << 30, WHY) }.unwrap_err();
-    assert!(matches!(error, StackError::OutOfAddressSpace { size, .. } if size > 4 << 30), "{error:?}");
+    assert_eq!(error.size(), 4 << 30);
+    assert!(matches!(error.shortage(), Shortage::OutOfAddressSpace { size, .. } if *size > 4 << 30), "{error:?}");
     assert_eq!((g.stack, g.stackguard0, format!("{:?}", g.sched), stats().in_use), before);
     assert_eq!([24, 16, 8].map(|below| peek(g.stack.hi - below)), [1, 2, 3]);
     // SAFETY: as above.
@@ -56,7 +57,7 @@ fn no_room_for_the_smallest_reservation_is_an_error_each_time() {
     limit(libc::RLIMIT_AS, 1 << 30);
     for size in [FIXED_STACK, FIXED_STACK, 1 << 20, 8 << 20] {
         let error = stackalloc(None, size).unwrap_err();
-        assert!(matches!(error, StackError::Os { call: "mmap", .. }), "{error:?}");
+        assert!(matches!(error.shortage(), Shortage::Os { call: "mmap", .. }), "{error:?}");
         assert!(!error.to_string().contains('\n'));
     }
 }
@@ -79,5 +80,5 @@ fn no_memory_is_an_error_and_the_exact_need_is_tried() {
         assert!(stacks.len() < 100);
     };
     assert!(!stacks.is_empty());
-    assert!(matches!(error, StackError::Os { call: "mprotect", .. }), "{error:?}");
+    assert!(matches!(error.shortage(), Shortage::Os { call: "mprotect", .. }), "{error:?}");
 }

@@ -8,7 +8,7 @@ use morestack_stacks::{FIXED_STACK, StackCache, shrinkstack, stats};
 
 fn shrink(cache: &mut StackCache, g: &mut GHead) -> bool {
     // SAFETY: the green threads of these tests are memory only.
-    unsafe { shrinkstack(Some(cache), g, WHY).unwrap() }
+    unsafe { shrinkstack(Some(cache), g, None, WHY).unwrap() }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Random programs compute the same on OS threads, on reserved stacks and on copying stacks: as they are, with the stack
-//! moved at every prologue and old stacks inaccessible, and moved and preempted at every prologue.
+//! moved at every prologue and old stacks inaccessible, moved and preempted at every prologue, and frozen at every wait.
 //!
 //! The seeds are fixed and different in each test: 10,000 programs together. Unoptimised, stress takes some twenty times
 //! as long, and there are 500.
@@ -48,15 +48,21 @@ fn same(seed: u64, count: u64, threads: usize, environment: &[(&str, &str)]) -> 
     counts.at_least(60, "panics");
     counts.at_least(100, "parks");
     counts.at_least(100, "reserved-parks");
-    // By themselves: no stress makes a stack shrink.
-    counts.at_least(60, "shrinks");
     assert!(counts.get("depth") >= 100, "{:?}", counts.0);
     counts
 }
 
 #[test]
 fn plain() {
-    let counts = same(1_000_000, programs(4_750), 8, &[]);
+    // Few grow: their spawn sites remember.
+    same(1_000_000, programs(2_750), 8, &[]);
+}
+
+#[test]
+fn frozen() {
+    let counts = same(4_000_000, programs(2_000), 8, &[("MORESTACK_STRESS", "freeze"), ("MORESTACK_EFENCE", "1")]);
+    counts.at_least(100, "freezes");
+    // They thaw onto small stacks, and grow anew.
     counts.at_least(20, "moves");
 }
 
@@ -65,11 +71,14 @@ fn plain() {
 fn moved() {
     let counts = same(2_000_000, programs(500), 2, &[("MORESTACK_STRESS", "move"), ("MORESTACK_EFENCE", "1")]);
     counts.at_least(20_000, "moves");
+    counts.at_least(60, "shrinks");
 }
 
 #[test]
 fn moved_and_preempted() {
-    let counts = same(3_000_000, programs(4_750), 8, &[("MORESTACK_STRESS", "move,preempt")]);
+    let counts = same(3_000_000, programs(4_750), 8, &[("MORESTACK_STRESS", "move,preempt,freeze")]);
+    counts.at_least(60, "shrinks");
+    counts.at_least(100, "freezes");
     counts.at_least(20_000, "moves");
     counts.at_least(20_000, "preemptions");
     counts.at_least(20_000, "reserved-preemptions");

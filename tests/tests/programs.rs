@@ -1,5 +1,5 @@
 //! Every program gives the same text on an OS thread, on a reserved stack and on a copying stack: as it is, with the
-//! stack moved at every prologue and old stacks inaccessible, and preempted at every prologue.
+//! stack moved at every prologue and old stacks inaccessible, preempted at every prologue, and frozen at every wait.
 
 use std::process::Command;
 
@@ -14,14 +14,13 @@ fn program(name: &str, on: &str, args: &[&str], environment: &[(&str, &str)]) ->
     finished
 }
 
-/// What the scheduler did: moves and preemptions.
-fn done(finished: &Finished) -> (u64, u64) {
+/// What the scheduler did: moves, preemptions and freezes.
+fn done(finished: &Finished) -> [u64; 3] {
     let line = finished.stderr.lines().last().unwrap_or_default();
     match line.split(' ').collect::<Vec<_>>()[..] {
-        ["moves", moves, "preemptions", preemptions] => match (moves.parse(), preemptions.parse()) {
-            (Ok(moves), Ok(preemptions)) => (moves, preemptions),
-            _ => panic!("not numbers: {finished}"),
-        },
+        ["moves", moves, "preemptions", preemptions, "freezes", freezes] => {
+            [moves, preemptions, freezes].map(|n| n.parse().unwrap_or_else(|_| panic!("not a number: {n}: {finished}")))
+        }
         _ => panic!("no last line about the scheduler: {finished}"),
     }
 }
@@ -34,9 +33,10 @@ fn same(name: &str, args: &[&str], environment: &[(&str, &str)]) {
     for on in ["spawn", "go"] {
         let finished = program(name, on, args, environment);
         assert_eq!(finished.stdout, expected, "{finished}");
-        let (moves, preemptions) = done(&finished);
-        assert!(on == "go" || moves == 0, "a reserved stack moved: {finished}");
+        let [moves, preemptions, freezes] = done(&finished);
+        assert!(on == "go" || moves + freezes == 0, "a reserved stack moved: {finished}");
         assert!(on != "go" || !stress.contains("move") || moves >= EVERY, "stacks did not move: {finished}");
+        assert!(on != "go" || !stress.contains("freeze") || freezes >= EVERY, "stacks did not freeze: {finished}");
         assert!(!stress.contains("preempt") || preemptions >= EVERY, "nothing was preempted: {finished}");
     }
 }
@@ -46,6 +46,9 @@ const EVERY: u64 = 300;
 
 const MOVE: &[(&str, &str)] = &[("MORESTACK_STRESS", "move"), ("MORESTACK_EFENCE", "1")];
 const BOTH: &[(&str, &str)] = &[("MORESTACK_STRESS", "move,preempt"), ("MORESTACK_EFENCE", "1")];
+const FREEZE: &[(&str, &str)] =
+    &[("MORESTACK_STRESS", "freeze"), ("MORESTACK_EFENCE", "1"), ("MORESTACK_STACK_DEBUG", "poison")];
+const FREEZE_AND_MOVE: &[(&str, &str)] = &[("MORESTACK_STRESS", "freeze,move,preempt"), ("MORESTACK_EFENCE", "1")];
 const PREEMPT: &[(&str, &str)] = &[("MORESTACK_STRESS", "preempt")];
 
 /// The tests of one program.
@@ -91,3 +94,19 @@ program!(deep64);
 program!(iter);
 program!(btree);
 program!(hashmap);
+program!(ring);
+
+/// The one that waits.
+mod waiting {
+    use super::*;
+
+    #[test]
+    fn frozen() {
+        same("ring", &["--small", "--threads", "8"], FREEZE);
+    }
+
+    #[test]
+    fn frozen_and_moved() {
+        same("ring", &["--small", "--threads", "4"], FREEZE_AND_MOVE);
+    }
+}

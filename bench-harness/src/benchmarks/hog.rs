@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use morestack::Runtime;
 
 use super::Benchmark;
-use crate::measure::Contender;
+use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
     name: "hog",
     about: "a thread that sleeps 1 ms at a time among 4 that never yield, on two processors",
     operation: "sleep, of lateness",
+    unit: Unit::Nanoseconds,
     contenders,
 };
 

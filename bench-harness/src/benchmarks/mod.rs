@@ -1,13 +1,19 @@
 //! The benchmarks. Each is a list of contenders that do the same work, Morestack's first.
 
+mod copystack;
+mod deep_recursion;
+mod grow64k;
 mod hog;
+mod idle_memory;
+mod recursion;
 mod spawn_join;
 mod stack_alloc;
+mod thaw;
 mod r#yield;
 
 use morestack::{JoinHandle, Runtime};
 
-use crate::measure::Contender;
+use crate::measure::{Contender, Unit};
 
 /// A benchmark by name.
 pub(crate) struct Benchmark {
@@ -17,13 +23,24 @@ pub(crate) struct Benchmark {
     pub(crate) about: &'static str,
     /// What it counts.
     pub(crate) operation: &'static str,
+    /// What of it.
+    pub(crate) unit: Unit,
     /// Sets the contenders up.
     pub(crate) contenders: fn() -> Vec<Contender>,
 }
 
 /// All benchmarks.
-pub(crate) const BENCHMARKS: &[Benchmark] =
-    &[r#yield::BENCHMARK, spawn_join::BENCHMARK, stack_alloc::BENCHMARK, hog::BENCHMARK];
+pub(crate) const BENCHMARKS: &[Benchmark] = &[
+    r#yield::BENCHMARK,
+    spawn_join::BENCHMARK,
+    stack_alloc::BENCHMARK,
+    copystack::BENCHMARK,
+    deep_recursion::BENCHMARK,
+    grow64k::BENCHMARK,
+    idle_memory::BENCHMARK,
+    thaw::BENCHMARK,
+    hog::BENCHMARK,
+];
 
 /// A runtime that does nothing by itself while it is measured: without time slices.
 fn runtime(workers: usize) -> Runtime {

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use morestack::Runtime;
 
 use super::{Benchmark, Start, runtime};
-use crate::measure::Contender;
+use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
     name: "spawn_join",
     about: "a closure run by a thread of its own, and its result",
     operation: "spawn, run and join",
+    unit: Unit::Nanoseconds,
     contenders,
 };
 

@@ -13,12 +13,13 @@ use corosensei::{Coroutine, CoroutineResult};
 use morestack::Runtime;
 
 use super::{Benchmark, Start, runtime};
-use crate::measure::Contender;
+use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
     name: "yield",
     about: "letting the next one run, all on one processor",
     operation: "yield",
+    unit: Unit::Nanoseconds,
     contenders,
 };
 

@@ -89,3 +89,16 @@ pub fn peek(addr: usize) -> usize {
     // SAFETY: as in `poke`.
     unsafe { (addr as *const usize).read_volatile() }
 }
+
+/// Whether the byte at `addr` can be read: a fault that does not kill.
+pub fn readable(addr: usize) -> bool {
+    let mut pipe = [0; 2];
+    // SAFETY: plain system calls; `write` answers EFAULT where the byte cannot be read.
+    unsafe {
+        assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+        let written = libc::write(pipe[1], addr as *const _, 1);
+        libc::close(pipe[0]);
+        libc::close(pipe[1]);
+        written == 1
+    }
+}

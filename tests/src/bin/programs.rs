@@ -37,6 +37,6 @@ fn main() {
         println!("-- {} {index}\n{}", program.name, result.trim_end());
     }
     if let Some(metrics) = ran.metrics {
-        eprintln!("moves {} preemptions {}", metrics.grows, metrics.preemptions);
+        eprintln!("moves {} preemptions {} freezes {}", metrics.grows, metrics.preemptions, metrics.freezes);
     }
 }

@@ -78,8 +78,9 @@ impl fmt::Display for Counts {
         let Counts { programs, nodes, drops, panics, depth, reserved, copying } = self;
         write!(f, "programs {programs} nodes {nodes} drops {drops} panics {panics} depth {depth} ")?;
         write!(f, "moves {} shrinks {} copied {} ", copying.grows, copying.shrinks, copying.bytes_copied)?;
+        write!(f, "freezes {} ", copying.freezes)?;
         write!(f, "parks {} preemptions {} steals {} ", copying.parks, copying.preemptions, copying.steals)?;
-        write!(f, "reserved-moves {} ", reserved.grows + reserved.shrinks)?;
+        write!(f, "reserved-moves {} ", reserved.grows + reserved.shrinks + reserved.freezes)?;
         write!(f, "reserved-parks {} reserved-preemptions {}", reserved.parks, reserved.preemptions)
     }
 }

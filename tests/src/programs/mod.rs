@@ -14,6 +14,7 @@ mod iter;
 mod json;
 mod panic;
 mod recursion;
+mod ring;
 mod sort;
 mod source;
 
@@ -59,6 +60,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "iter", run: iter::run },
     Program { name: "btree", run: btree::run },
     Program { name: "hashmap", run: hashmap::run },
+    Program { name: "ring", run: ring::run },
 ];
 
 /// FNV-1a, 64 bits: short, and every byte of the text counts.

@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
-use morestack::{Builder, Stack, Thread, checkpoint, prologue, without_preemption};
+use morestack::{Builder, Stack, Thread, channel, checkpoint, prologue, without_preemption};
 
 use crate::differential::compare::RESERVED;
 use crate::differential::execute::{Digest, execute_with};
@@ -23,6 +23,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind::new("token", tokens, (1, 2), 2),
     Kind::new("not-preempted", not_preempted, (1, 2), 2),
     Kind::new("shrink", shrinks, (1, 2), 3),
+    Kind::new("echo", echoes, (1, 2), 3),
     Kind::new("fork", fork, (1, 2), 2),
 ];
 
@@ -83,8 +84,8 @@ pub(super) fn parked() {
 }
 
 /// An OS thread that unparks whoever asks.
-static WAKER: LazyLock<Sender<(Thread, Arc<AtomicBool>)>> = LazyLock::new(|| {
-    let (sender, receiver) = channel::<(Thread, Arc<AtomicBool>)>();
+static WAKER: LazyLock<mpsc::Sender<(Thread, Arc<AtomicBool>)>> = LazyLock::new(|| {
+    let (sender, receiver) = mpsc::channel::<(Thread, Arc<AtomicBool>)>();
     thread::spawn(move || {
         for (thread, woken) in receiver {
             woken.store(true, Ordering::Release);
@@ -161,6 +162,35 @@ fn room_150k() {}
 #[inline(never)]
 #[prologue(frame = 400 << 10)]
 fn room_400k() {}
+
+/// Passes a value on and gets one back, each from and to a local.
+#[prologue]
+fn echoes(node: &Node, env: &mut Env<'_>) -> Outcome {
+    let mut local = node.number;
+    let value = node.child(0, &mut env.near(&mut local))?;
+    let words = [node.number, local, value, *env.near, 5, 6, 7];
+    let answer = echo(words);
+    *env.near = mix_all(*env.near, &answer);
+    Ok(mix_all(node.child(1, env)?, &words))
+}
+
+type Words = [u64; 7];
+
+/// An OS thread that sends back what it gets.
+static ECHO: LazyLock<channel::Sender<(Words, channel::Sender<Words>)>> = LazyLock::new(|| {
+    let (sender, receiver) = channel::bounded::<(Words, channel::Sender<Words>)>(0);
+    thread::spawn(move || {
+        receiver.into_iter().for_each(|(words, to)| to.send(words.map(|w| mix(w, 1))).expect("it waits"))
+    });
+    sender
+});
+
+#[inline(never)]
+fn echo(words: Words) -> Words {
+    let (sender, receiver) = channel::bounded(0);
+    ECHO.send((words, sender)).expect("it runs as long as the process");
+    receiver.recv().expect("an answer")
+}
 
 /// The fuel of a child on a thread of its own.
 const FORK_FUEL: u64 = 40;

@@ -1,0 +1,246 @@
+//! A wait in a channel's queue, and the stack that it lends out (S16).
+//!
+//! Who finds a channel not ready leaves a `Sudog` in one of its queues: who waits, and the address of the slot that the
+//! value is to be written to or read from. The slot is a local of the function that waits. Whoever completes the operation
+//! finds it under the channel's lock, and copies the value directly: no buffer, no second wake-up.
+//!
+//! ```text
+//!   Chan ── lock ── receivers: WaitQueue ─► Sudog ─► Sudog          (in the heap, or on an OS thread's stack)
+//!                                            │ slot
+//!                                            ▼
+//!                    stack of the waiter:  [ value ]                or the block that it was frozen into
+//! ```
+//!
+//! # Who may touch what
+//!
+//! | field | who |
+//! |---|---|
+//! | the links | whoever holds the lock of the channel |
+//! | `slot`, and what it points to | the waiter before it enqueues and after it was woken; in between whoever holds the lock |
+//! | `done` | written under the lock by who completes the operation; read by the waiter after it was woken |
+//! | `waiter`, `lock`, `size` | the waiter, before it enqueues and after it was woken; readable by the others in between |
+//!
+//! # A stack that moves meanwhile
+//!
+//! A green thread that waits may be moved, shrunk or frozen: by sysmon, which owns it while it scans it
+//! ([`crate::token`]), or by its own M just before it is at rest. That party and an operation on the channel are concurrent.
+//! Both go through the lock: [`Lent`] takes it, and while it holds it, copies the part of the stack that contains the slot
+//! and sets `slot` to the new address. So an operation sees the old place before the copy or the new one after it, and
+//! its value is where the waiter will look for it.
+//!
+//! Locks are taken in this order: the list of the parked, then, after that was released, the channel's.
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use morestack_stacks::InFlight;
+use parking_lot::RawMutex;
+use parking_lot::lock_api::RawMutex as _;
+
+use super::wait::OsWaiter;
+use crate::g::G;
+use crate::token::{PARKED, Token, wake};
+
+/// A wait. See the module's header for who may touch what.
+#[derive(Default)]
+pub(crate) struct Sudog {
+    next: Cell<Option<NonNull<Sudog>>>,
+    prev: Cell<Option<NonNull<Sudog>>>,
+    waiter: Cell<Option<Waiter>>,
+    slot: Cell<usize>,
+    /// Bytes of the slot.
+    size: Cell<usize>,
+    /// The lock of the channel, while it waits.
+    lock: Cell<Option<NonNull<RawMutex>>>,
+    done: Cell<bool>,
+}
+
+/// Sudogs that a P keeps for the next wait: one is taken and given back for each, maybe at another P.
+#[derive(Default)]
+pub(crate) struct Sudogs(Vec<NonNull<Sudog>>);
+
+// SAFETY: they are nobody's, and refer to nobody.
+unsafe impl Send for Sudogs {}
+
+/// As many as are kept. Plucked from thin air: 8 KiB.
+const SUDOGS: usize = 128;
+
+impl Sudogs {
+    pub(super) fn acquire(&mut self) -> NonNull<Sudog> {
+        self.0.pop().unwrap_or_else(|| NonNull::from(Box::leak(Box::default())))
+    }
+
+    /// # Safety
+    ///
+    /// It came from `acquire`, and its wait is over.
+    pub(super) unsafe fn release(&mut self, sudog: NonNull<Sudog>) {
+        if self.0.len() < SUDOGS {
+            self.0.push(sudog);
+        } else {
+            // SAFETY: `acquire` leaked it, and nobody refers to it.
+            drop(unsafe { Box::from_raw(sudog.as_ptr()) });
+        }
+    }
+}
+
+impl Drop for Sudogs {
+    fn drop(&mut self) {
+        // SAFETY: as in `release`.
+        self.0.drain(..).for_each(|sudog| drop(unsafe { Box::from_raw(sudog.as_ptr()) }));
+    }
+}
+
+/// Whose it is.
+#[derive(Clone, Copy)]
+pub(super) enum Waiter {
+    Green(NonNull<G>),
+    Os(NonNull<OsWaiter>),
+}
+
+impl Sudog {
+    /// Prepares a wait of `waiter` with a value in `slot`.
+    pub(super) fn begin<T>(&self, waiter: Waiter, slot: *mut T, lock: &RawMutex) {
+        self.waiter.set(Some(waiter));
+        self.slot.set(slot as usize);
+        self.size.set(size_of::<T>());
+        self.lock.set(Some(NonNull::from(lock)));
+        self.done.set(false);
+    }
+
+    /// Ends it, after the waiter was woken. Whether the operation was completed; else the channel was disconnected.
+    pub(super) fn end(&self) -> bool {
+        self.lock.set(None);
+        self.waiter.set(None);
+        self.done.get()
+    }
+
+    /// The slot. Under the lock.
+    pub(super) fn slot<T>(&self) -> *mut T {
+        self.slot.get() as *mut T
+    }
+
+    /// Marks the operation as completed. Under the lock.
+    pub(super) fn complete(&self) {
+        self.done.set(true);
+    }
+
+    /// Who to wake. Under the lock: a woken waiter may end at once.
+    pub(super) fn waiter(&self) -> Waker {
+        match self.waiter.get().expect("a sudog in a queue has a waiter") {
+            Waiter::Green(g) => Waker::Green(g),
+            // SAFETY: it waits until it is notified, which only the one who dequeued its sudog does.
+            Waiter::Os(os) => Waker::Os(os, unsafe { os.as_ref() }.thread()),
+        }
+    }
+}
+
+/// The right to wake a waiter, once: what whoever dequeued its sudog has.
+pub(super) enum Waker {
+    Green(NonNull<G>),
+    Os(NonNull<OsWaiter>, std::thread::Thread),
+}
+
+impl Waker {
+    /// Wakes it. Outside of the lock.
+    pub(super) fn wake(self) {
+        match self {
+            Waker::Green(g) => {
+                // SAFETY: it waits, or is about to, until it is notified: which is done here, once.
+                let g = unsafe { g.as_ref() };
+                // Otherwise it is not yet at rest, or sysmon is at its stack and wakes it when it is done.
+                if Token::of_wait(g).notify() == PARKED {
+                    wake(g);
+                }
+            }
+            Waker::Os(os, thread) => {
+                // SAFETY: as above; from here on the waiter may be gone, and `thread` is a handle of its own.
+                unsafe { os.as_ref() }.notify();
+                thread.unpark();
+            }
+        }
+    }
+}
+
+/// The waits at one end of a channel, first come, first served. Everything under the channel's lock.
+#[derive(Default)]
+pub(super) struct WaitQueue {
+    first: Option<NonNull<Sudog>>,
+    last: Option<NonNull<Sudog>>,
+}
+
+// SAFETY: reached under the channel's lock only, and so are the links that it follows.
+unsafe impl Send for WaitQueue {}
+
+impl WaitQueue {
+    /// Enqueues a wait that was begun, and that is in no queue.
+    ///
+    /// # Safety
+    ///
+    /// `sudog` stays where it is, and is touched by the rules of the module's header only, until it was dequeued.
+    pub(super) unsafe fn push(&mut self, sudog: &Sudog) {
+        let new = NonNull::from(sudog);
+        sudog.next.set(None);
+        sudog.prev.set(self.last);
+        match self.last.replace(new) {
+            // SAFETY: in the queue, so its waiter waits and it is valid; the lock is held.
+            Some(last) => unsafe { last.as_ref() }.next.set(Some(new)),
+            None => self.first = Some(new),
+        }
+    }
+
+    /// Dequeues the first. It stays valid until its waiter is woken, which is the caller's to do.
+    pub(super) fn pop(&mut self) -> Option<&Sudog> {
+        let first = self.first?;
+        // SAFETY: in the queue, so its waiter waits and it is valid; the lock is held.
+        let sudog = unsafe { first.as_ref() };
+        self.first = sudog.next.get();
+        match self.first {
+            // SAFETY: as above.
+            Some(next) => unsafe { next.as_ref() }.prev.set(None),
+            None => self.last = None,
+        }
+        Some(sudog)
+    }
+}
+
+/// What a green thread that waits has lent out of its stack.
+pub(crate) struct Lent<'a> {
+    sudog: &'a Sudog,
+    lock: NonNull<RawMutex>,
+}
+
+impl<'a> Lent<'a> {
+    /// What `g` has lent out, if it waits in a channel.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns `g`, which is suspended.
+    pub(crate) unsafe fn of(g: &'a G) -> Option<Lent<'a>> {
+        // SAFETY: a green thread that waits keeps its sudog until it runs again.
+        let sudog: &Sudog = unsafe { g.sudog.get()?.as_ref() };
+        // The waiter's own field: it does not change while `g` is suspended.
+        sudog.lock.get().map(|lock| Lent { sudog, lock })
+    }
+
+    fn mutex(&self) -> &RawMutex {
+        // SAFETY: the waiter holds an end of the channel, so the channel is there while it waits.
+        unsafe { self.lock.as_ref() }
+    }
+}
+
+impl InFlight for Lent<'_> {
+    fn end(&self) -> usize {
+        // Only the owner of the stack writes it, and that is the caller.
+        self.sudog.slot.get() + self.sudog.size.get()
+    }
+
+    fn lock(&mut self) {
+        self.mutex().lock();
+    }
+
+    fn unlock(&mut self, delta: usize) {
+        self.sudog.slot.set(self.sudog.slot.get().wrapping_add(delta));
+        // SAFETY: locked by `lock`, on this thread.
+        unsafe { self.mutex().unlock() };
+    }
+}

@@ -1,0 +1,102 @@
+//! Waiting in a channel's queue: the green thread parks, an OS thread blocks.
+//!
+//! A wait ends once, by whoever dequeues its [`Sudog`]: with the operation completed, or because the channel was
+//! disconnected. For a green thread that is the wait token of [`crate::token`], which has the proof that the wake-up is not
+//! lost when it comes before the green thread is at rest.
+//!
+//! A green thread that unwinds must not leave its OS thread: it blocks it, as an OS thread does.
+
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::thread::{self, Thread};
+
+use morestack_asm::{GHead, mcall};
+use parking_lot::MutexGuard;
+
+use super::State;
+use super::sudog::{Sudog, Sudogs, WaitQueue, Waiter};
+use crate::g::GRef;
+use crate::token::Token;
+use crate::{m, park};
+
+/// One end of a channel: the queue of those who wait there.
+pub(super) type End<T> = fn(&mut State<T>) -> &mut WaitQueue;
+
+/// Waits at `end` of the channel that is locked by `state` until somebody has completed the operation with the value in
+/// `slot`. False if the channel was disconnected instead.
+pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &mut MaybeUninit<T>) -> bool {
+    // SAFETY: only looked at, for its lock's address.
+    let lock = unsafe { MutexGuard::mutex(&state).raw() };
+    let slot = slot.as_mut_ptr();
+    match m::current_g().filter(|_| !thread::panicking()) {
+        Some(g) => {
+            let taken = sudogs(Sudogs::acquire);
+            // SAFETY: this wait's until it is released below.
+            let sudog = unsafe { taken.as_ref() };
+            sudog.begin(Waiter::Green(NonNull::from(g)), slot, lock);
+            g.sudog.set(Some(taken));
+            // SAFETY: it is in the heap, and this green thread does nothing else until it was dequeued.
+            unsafe { end(&mut state).push(sudog) };
+            drop(state);
+            // SAFETY: on a green thread, not unwinding; `wait_m` leaves it to the one who dequeues its sudog.
+            unsafe { mcall(wait_m, 0) };
+            Token::of_wait(g).reset();
+            g.sudog.set(None);
+            let done = sudog.end();
+            // SAFETY: whoever dequeued it is done with it: it has woken this green thread.
+            sudogs(|sudogs| unsafe { sudogs.release(taken) });
+            done
+        }
+        None => {
+            let (os, sudog) = (OsWaiter::new(), Sudog::default());
+            sudog.begin(Waiter::Os(NonNull::from(&os)), slot, lock);
+            // SAFETY: this stack does not move, and this frame is left when it was dequeued.
+            unsafe { end(&mut state).push(&sudog) };
+            drop(state);
+            os.wait();
+            sudog.end()
+        }
+    }
+}
+
+/// With those of the P that the calling green thread runs on.
+fn sudogs<R>(f: impl FnOnce(&mut Sudogs) -> R) -> R {
+    let m = m::current().expect("a green thread runs on an M");
+    // SAFETY: on the thread of `m`, which holds its P; `f` does not switch, and no other reference is in use.
+    f(unsafe { m.p().sudogs() })
+}
+
+unsafe fn wait_m(head: *mut GHead, _: usize) {
+    // SAFETY: the green thread that called `mcall` on this M, which owns it.
+    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
+    park::rest(m, g, Token::of_wait(&g));
+}
+
+/// An OS thread that waits.
+pub(super) struct OsWaiter {
+    thread: Thread,
+    notified: AtomicBool,
+}
+
+impl OsWaiter {
+    fn new() -> OsWaiter {
+        OsWaiter { thread: thread::current(), notified: AtomicBool::new(false) }
+    }
+
+    /// A handle to unpark it with, for after it was notified.
+    pub(super) fn thread(&self) -> Thread {
+        self.thread.clone()
+    }
+
+    pub(super) fn notify(&self) {
+        self.notified.store(true, Release);
+    }
+
+    fn wait(&self) {
+        while !self.notified.load(Acquire) {
+            thread::park();
+        }
+    }
+}

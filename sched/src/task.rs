@@ -1,0 +1,264 @@
+//! The memory of a green thread: one allocation for its `G`, its closure, and its result.
+//!
+//! ```text
+//!   Task<F, T>   ┌──────────────────────────────────────┬──────────────────────────┐
+//!                │ G: refs, vtable, head, status, ...   │ body: closure, or result │
+//!                └──────────────────────────────────────┴──────────────────────────┘
+//!                  ▲ GArc, GRef: know of the G only; the vtable knows the types
+//! ```
+//!
+//! The closure and the result share their place: the one has moved to the green thread's stack before the other is there.
+//! A closure of more than [`INLINE`] bytes is boxed, so that it does not keep its place for as long as a handle exists.
+//!
+//! # Who may touch the body
+//!
+//! | body | who |
+//! |---|---|
+//! | the closure | the scheduler: the owner of the green thread |
+//! | nothing yet, while it runs | the green thread, which stores the result once |
+//! | the result | the `JoinHandle`, after it saw that the green thread is done ([`crate::join`]) |
+//!
+//! A result that nobody wants is dropped by the last of the two that know: `fate` says which of RESULT, by the green
+//! thread, and DETACHED, by the handle, is there already. Each adds its own by one atomic step, so exactly one of them
+//! finds the other. A destructor therefore runs on the green thread, or where the handle was dropped, and never on g0.
+//!
+//! # Counting
+//!
+//! `refs` counts the scheduler, from spawn to exit, and each handle. It is `Arc`'s protocol: an addition needs no
+//! order, since it is made from a reference that exists; a subtraction releases what was done through that reference, and
+//! the last acquires all of it before the memory goes.
+
+use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::fence;
+
+use crate::g::{G, GRef, Payload};
+
+/// The result was stored.
+const RESULT: u8 = 1;
+/// The handle is gone.
+const DETACHED: u8 = 2;
+
+/// The largest closure that lives in the task itself. A few captured words and handles; a line of the cache.
+pub(crate) const INLINE: usize = 64;
+
+/// More references than that are a leak in a loop, and the count must not wrap.
+const MAX_REFS: usize = isize::MAX as usize;
+
+#[repr(C)]
+struct Task<F, T> {
+    /// First, so that a pointer to it is one to the task.
+    g: G,
+    body: UnsafeCell<Body<F, T>>,
+}
+
+/// What is in it follows from the table above. A union, because the frame that runs the closure waits under all others:
+/// without a tag to keep up it is half as large.
+union Body<F, T> {
+    closure: ManuallyDrop<F>,
+    result: ManuallyDrop<Result<T, Payload>>,
+}
+
+/// What can be done to a body without knowing its types.
+pub(crate) struct VTable {
+    run: unsafe fn(NonNull<G>),
+    fail: unsafe fn(NonNull<G>, Payload),
+    drop_closure: unsafe fn(NonNull<G>),
+    drop_result: unsafe fn(NonNull<G>),
+    /// Moves the result into an `Option<Result<T, Payload>>`.
+    take: unsafe fn(NonNull<G>, NonNull<()>),
+    free: unsafe fn(NonNull<G>),
+}
+
+impl<F: FnOnce() -> T, T> Task<F, T> {
+    const VTABLE: VTable = VTable {
+        run: Self::run,
+        fail: Self::fail,
+        drop_closure: Self::drop_closure,
+        drop_result: Self::drop_result,
+        take: Self::take,
+        free: Self::free,
+    };
+
+    /// The body, for who may touch it.
+    ///
+    /// # Safety
+    ///
+    /// `g` is the `G` of such a task, alive; the caller may touch the body, by the table in the module's header.
+    #[inline(always)]
+    unsafe fn body<'a>(g: NonNull<G>) -> &'a mut Body<F, T> {
+        // SAFETY: `g` is the first field; exclusive by the contract.
+        unsafe { &mut *g.cast::<Task<F, T>>().as_ref().body.get() }
+    }
+
+    unsafe fn run(g: NonNull<G>) {
+        // SAFETY: by the owner, which is the green thread itself, and once: the closure is there until here.
+        let f = unsafe { ManuallyDrop::take(&mut Self::body(g).closure) };
+        // As std's threads: the payload is the joiner's to look at.
+        let result = catch_unwind(AssertUnwindSafe(f));
+        // SAFETY: by the owner; neither closure nor result is there.
+        unsafe { Self::store(g, result) };
+    }
+
+    unsafe fn fail(g: NonNull<G>, payload: Payload) {
+        // SAFETY: by the owner; neither closure nor result is there.
+        unsafe { Self::store(g, Err(payload)) };
+    }
+
+    /// Stores the result, or drops it if nobody wants it.
+    #[inline(always)]
+    unsafe fn store(g: NonNull<G>, result: Result<T, Payload>) {
+        // SAFETY: by the owner; nothing is overwritten.
+        unsafe { Self::body(g).result = ManuallyDrop::new(result) };
+        // SAFETY: alive by the contract. What follows it is not the owner's, unless the handle is gone.
+        if unsafe { g.as_ref() }.fate.fetch_or(RESULT, AcqRel) & DETACHED != 0 {
+            // SAFETY: both have come, this one last.
+            unsafe { Self::drop_result(g) };
+        }
+    }
+
+    unsafe fn drop_closure(g: NonNull<G>) {
+        // SAFETY: the closure is there, by the contract, and is not looked at again.
+        unsafe { ManuallyDrop::drop(&mut Self::body(g).closure) };
+    }
+
+    #[inline(never)]
+    unsafe fn drop_result(g: NonNull<G>) {
+        // SAFETY: the result is there, by the contract, and is not looked at again.
+        unsafe { ManuallyDrop::drop(&mut Self::body(g).result) };
+    }
+
+    unsafe fn take(g: NonNull<G>, to: NonNull<()>) {
+        // SAFETY: the result is there, by the contract, and is not looked at again; `to` is such an option.
+        unsafe {
+            let result = ManuallyDrop::take(&mut Self::body(g).result);
+            *to.cast::<Option<Result<T, Payload>>>().as_mut() = Some(result);
+        }
+    }
+
+    unsafe fn free(g: NonNull<G>) {
+        // SAFETY: `new` made it of a box, and the last reference is gone. The body is empty: the closure went when the green
+        // thread started or ended, the result with the handle.
+        drop(unsafe { Box::from_raw(g.cast::<Task<F, T>>().as_ptr()) });
+    }
+}
+
+/// Makes a green thread of `f`: the scheduler's reference, and one for its handle.
+pub(crate) fn new<F: FnOnce() -> T, T>(g: impl FnOnce(&'static VTable) -> G, f: F) -> (GRef, GArc) {
+    let body = Body::<F, T> { closure: ManuallyDrop::new(f) };
+    let task = Box::new(Task { g: g(&Task::<F, T>::VTABLE), body: UnsafeCell::new(body) });
+    let g = NonNull::from(Box::leak(task)).cast::<G>();
+    // SAFETY: `refs` begins with two: see `G::new`.
+    unsafe { (GRef::from_ptr(g), GArc(g)) }
+}
+
+/// How many references a new task has.
+pub(crate) const FIRST_REFS: usize = 2;
+
+/// Runs the closure of `g`, on its own stack, and stores the result.
+///
+/// # Safety
+///
+/// By the green thread itself, once.
+#[inline(always)]
+pub(crate) unsafe fn run(g: &G) {
+    // SAFETY: by the contract; the vtable is of its task.
+    unsafe { (g.vtable.run)(NonNull::from(g)) };
+}
+
+/// Stores a payload in place of a result.
+///
+/// # Safety
+///
+/// By the owner of a green thread that will not run; its closure is gone.
+pub(crate) unsafe fn fail(g: &G, payload: Payload) {
+    // SAFETY: as above.
+    unsafe { (g.vtable.fail)(NonNull::from(g), payload) };
+}
+
+/// Drops the closure.
+///
+/// # Safety
+///
+/// By the owner of a green thread that has not run.
+pub(crate) unsafe fn drop_closure(g: &G) {
+    // SAFETY: as above.
+    unsafe { (g.vtable.drop_closure)(NonNull::from(g)) };
+}
+
+/// Takes the result, if there is one.
+///
+/// # Safety
+///
+/// By the one handle of a green thread that is done, whose result is a `T`.
+pub(crate) unsafe fn take<T>(g: &G) -> Option<Result<T, Payload>> {
+    let mut result = None;
+    // Without one it never ran.
+    if g.fate.fetch_and(!RESULT, Acquire) & RESULT != 0 {
+        // SAFETY: by the contract; it is there, and from here on it is not.
+        unsafe { (g.vtable.take)(NonNull::from(g), NonNull::from(&mut result).cast()) };
+    }
+    result
+}
+
+/// The handle goes: a result that it has not taken is dropped, now or when there is one.
+pub(crate) fn detach(g: &G) {
+    if g.fate.fetch_or(DETACHED, AcqRel) & RESULT != 0 {
+        // SAFETY: both have come, this one last.
+        unsafe { (g.vtable.drop_result)(NonNull::from(g)) };
+    }
+}
+
+/// A counted reference to a green thread.
+pub(crate) struct GArc(NonNull<G>);
+
+// SAFETY: as `Arc<G>`, and `G` is Send and Sync. The body is passed between threads by its own rules.
+unsafe impl Send for GArc {}
+// SAFETY: as above.
+unsafe impl Sync for GArc {}
+
+impl GArc {
+    /// One more for a green thread that exists.
+    pub(crate) fn of(g: &G) -> GArc {
+        if g.refs.fetch_add(1, Relaxed) > MAX_REFS {
+            std::process::abort();
+        }
+        GArc(NonNull::from(g))
+    }
+
+    /// # Safety
+    ///
+    /// The caller hands a count over.
+    pub(crate) unsafe fn from_counted(g: NonNull<G>) -> GArc {
+        GArc(g)
+    }
+}
+
+impl Clone for GArc {
+    fn clone(&self) -> GArc {
+        GArc::of(self)
+    }
+}
+
+impl Deref for GArc {
+    type Target = G;
+    #[inline(always)]
+    fn deref(&self) -> &G {
+        // SAFETY: the count that this stands for keeps it alive.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for GArc {
+    fn drop(&mut self) {
+        if self.refs.fetch_sub(1, Release) == 1 {
+            fence(Acquire);
+            // SAFETY: that was the last reference. The vtable is static.
+            unsafe { (self.vtable.free)(self.0) };
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The park token: who wakes a green thread that waits, and who may touch its stack meanwhile (S16, the Scan bit of S20).
+//!
+//! Each green thread has two words of this kind. One is the token of [`park`](mod@crate::park), which anybody may make
+//! available at any time. The other is for waits that end once, by one party: a timer, or the completion of a channel
+//! operation. The protocol is the same.
+//!
+//! ```text
+//!   waiter               on g0, at rest                   waker, anywhere         scanner (sysmon)
+//!   ──────               ──────────────                   ───────────────         ────────────────
+//!   NOTIFIED → EMPTY:    Waiting, then EMPTY → PARKED     prev = swap NOTIFIED    PARKED → SCAN, or leave it
+//!     return             failed: run it again             prev PARKED: ready(g)   touch the stack
+//!   else switch                                           prev SCAN: leave it     SCAN → PARKED
+//!   ...                                                     to the scanner        failed: ready(g)
+//!   swap EMPTY
+//! ```
+//!
+//! *No wake-up is lost.* A waker swaps. Either the publishing compare-exchange sees NOTIFIED and the waiter goes on; or
+//! the waker sees PARKED and makes the green thread runnable; or it sees SCAN, and then the scanner's second
+//! compare-exchange sees NOTIFIED and does that in its place. The waiter takes the token itself when it runs again, by a
+//! swap with Acquire, so everything that happened before *any* wake-up until then is visible to it.
+//!
+//! *Nobody wakes twice.* PARKED is replaced by one swap only, and it or SCAN only once for each time it was published:
+//! whoever replaces PARKED by NOTIFIED, or finds that SCAN was, owns the green thread.
+//!
+//! *The stack is at rest.* PARKED is published on g0, after the context was saved. SCAN comes after PARKED only, and while
+//! it is there nobody else owns the green thread: a waker that comes meanwhile waits for nothing, it leaves its work
+//! behind. So a scanner that the operating system takes off its CPU delays one green thread, and no other thread.
+//!
+//! `loom.rs` checks these three on a model with two wakers and a scanner.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use crate::g::{G, GRef, Status};
+use crate::ready::{Next, ready};
+use crate::sync::AtomicU8;
+
+const EMPTY: u8 = 0;
+const NOTIFIED: u8 = 1;
+/// At rest: its waker owns it.
+pub(crate) const PARKED: u8 = 2;
+/// Its OS thread waits, with the green thread on it.
+pub(crate) const PARKED_OS: u8 = 3;
+/// At rest, and a scanner owns it.
+const SCAN: u8 = 4;
+
+/// One of the two words, and its changes of state.
+#[derive(Clone, Copy)]
+pub(crate) struct Token<'a>(pub(crate) &'a AtomicU8);
+
+impl<'a> Token<'a> {
+    /// That of `park`.
+    #[inline(always)]
+    pub(crate) fn of(g: &'a G) -> Token<'a> {
+        Token(&g.token)
+    }
+
+    /// That of waits which end once.
+    #[inline(always)]
+    pub(crate) fn of_wait(g: &'a G) -> Token<'a> {
+        Token(&g.wait)
+    }
+
+    /// Takes it if it is there.
+    #[inline(always)]
+    pub(crate) fn take(self) -> bool {
+        self.0.compare_exchange(NOTIFIED, EMPTY, Acquire, Acquire).is_ok()
+    }
+
+    /// From EMPTY to `parked`, PARKED or PARKED_OS; false if it is there.
+    #[inline(always)]
+    pub(crate) fn publish(self, parked: u8) -> bool {
+        self.0.compare_exchange(EMPTY, parked, AcqRel, Acquire).is_ok()
+    }
+
+    /// Takes it, there or not.
+    #[inline(always)]
+    pub(crate) fn clear(self) {
+        self.0.swap(EMPTY, Acquire);
+    }
+
+    /// Takes that of a wait that is over: its one waker is done with it.
+    #[inline(always)]
+    pub(crate) fn reset(self) {
+        self.0.store(EMPTY, Relaxed);
+    }
+
+    /// Puts it there. Returns the state before.
+    #[inline(always)]
+    pub(crate) fn notify(self) -> u8 {
+        self.0.swap(NOTIFIED, AcqRel)
+    }
+
+    /// Takes the right to touch the stack, from whoever would wake it.
+    pub(crate) fn scan(self) -> bool {
+        self.0.load(Relaxed) == PARKED && self.0.compare_exchange(PARKED, SCAN, AcqRel, Relaxed).is_ok()
+    }
+
+    /// Gives that right back; false if a wake-up came meanwhile, which is the caller's to carry out then.
+    pub(crate) fn end_scan(self) -> bool {
+        self.0.compare_exchange(SCAN, PARKED, Release, Acquire).is_ok()
+    }
+
+    /// Whether it is at rest, as far as can be told from outside.
+    pub(crate) fn is_parked(self) -> bool {
+        self.0.load(Relaxed) == PARKED
+    }
+}
+
+/// The right to touch the stack of a green thread that waits. While it exists nobody else owns that green thread.
+pub(crate) struct Scan<'a> {
+    g: &'a G,
+    token: Token<'a>,
+}
+
+impl<'a> Scan<'a> {
+    /// Whether `g` is at rest, as far as can be told without taking it.
+    pub(crate) fn is_possible(g: &G) -> bool {
+        Token::of(g).is_parked() || Token::of_wait(g).is_parked()
+    }
+
+    /// Takes it, if `g` is at rest.
+    pub(crate) fn of(g: &'a G) -> Option<Scan<'a>> {
+        let token = [Token::of(g), Token::of_wait(g)].into_iter().find(|token| token.scan())?;
+        g.set_status(Status::Waiting, Status::CopyStack);
+        Some(Scan { g, token })
+    }
+
+    pub(crate) fn g(&self) -> &'a G {
+        self.g
+    }
+}
+
+impl Drop for Scan<'_> {
+    fn drop(&mut self) {
+        let g = self.g;
+        g.set_status(Status::CopyStack, Status::Waiting);
+        if !self.token.end_scan() {
+            wake(g);
+        }
+    }
+}
+
+/// Makes a green thread runnable whose wait is over.
+///
+/// The caller owns it: it found PARKED when it notified, or SCAN gone when it ended a scan.
+#[inline]
+pub(crate) fn wake(g: &G) {
+    g.set_status(Status::Waiting, Status::Runnable);
+    // SAFETY: the caller owns the green thread, and with it the scheduler's count.
+    let g = unsafe { GRef::from_head(g.head()) };
+    // SAFETY: as above.
+    ready(unsafe { g.sched() }, g, Next::Soon);
+}

@@ -1,0 +1,125 @@
+//! S16: a parked stack is moved while others complete operations on a slot of it, under a lock: none is lost.
+
+mod common;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+
+use common::{WHY, done, green, peek, poke, serial};
+use morestack_asm::GHead;
+use morestack_stacks::{FIXED_STACK, InFlight, StackCache, copystack, freeze, shrinkstack, thaw};
+
+/// A channel with one waiter: where its slot is.
+static SLOT: Mutex<usize> = Mutex::new(0);
+
+/// The waiter's stack, while it is moved.
+struct Lent {
+    end: usize,
+    locked: Option<std::sync::MutexGuard<'static, usize>>,
+}
+
+impl Lent {
+    /// The slot is the word at `slot`.
+    fn new(slot: usize) -> Lent {
+        Lent { end: slot + 8, locked: None }
+    }
+}
+
+impl InFlight for Lent {
+    fn end(&self) -> usize {
+        self.end
+    }
+
+    fn lock(&mut self) {
+        self.locked = Some(SLOT.lock().unwrap());
+    }
+
+    fn unlock(&mut self, delta: usize) {
+        let mut slot = self.locked.take().unwrap();
+        *slot = slot.wrapping_add(delta);
+    }
+}
+
+/// Words of the used part below the slot, and above it: the second half of the copy is long enough to be overtaken.
+const BELOW: usize = 5;
+const ABOVE: usize = 1500;
+
+#[test]
+fn a_write_is_in_the_old_place_before_or_in_the_new_place_after() {
+    let _one = serial();
+    let mut cache = StackCache::new();
+    let (written, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let mut words = vec![3; BELOW + 1 + ABOVE];
+    words[BELOW] = 0;
+    let mut g = green(Some(&mut cache), 8 * FIXED_STACK, &words);
+    let slot = |g: &GHead| g.sched.sp + 8 * BELOW;
+    *SLOT.lock().unwrap() = slot(&g);
+    let moves = thread::scope(|scope| {
+        // Whoever completes operations: one after another, each seen to be the last.
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                let slot = SLOT.lock().unwrap();
+                let next = written.load(Relaxed) + 1;
+                assert_eq!(peek(*slot), next - 1, "what was written last is not in the slot");
+                poke(*slot, next);
+                written.store(next, Relaxed);
+            }
+        });
+        // A scanner. What is not concurrent by its nature is done under the lock.
+        let mut moves = 0;
+        while moves < 2_000 || written.load(Relaxed) < 20_000 {
+            // SAFETY: the green thread is memory only, and `Lent` keeps the writer out.
+            unsafe {
+                assert!(shrinkstack(Some(&mut cache), &mut g, Some(&mut Lent::new(slot(&g))), WHY).unwrap());
+                let frozen = freeze(Some(&mut cache), &mut g, Some(&mut Lent::new(slot(&g))), WHY).unwrap();
+                // The writer writes into the block.
+                thread::yield_now();
+                let mut writer = SLOT.lock().unwrap();
+                thaw(Some(&mut cache), &mut g, frozen, WHY).unwrap();
+                copystack(Some(&mut cache), &mut g, 8 * FIXED_STACK, WHY).unwrap();
+                *writer = slot(&g);
+            }
+            moves += 1;
+        }
+        stop.store(true, Relaxed);
+        moves
+    });
+    assert!(moves >= 2_000);
+    assert_eq!(peek(slot(&g)), written.load(Relaxed));
+    let rest = (g.sched.sp..g.stack.hi).step_by(8).filter(|addr| *addr != slot(&g));
+    assert!(rest.map(peek).all(|word| word == 3), "what is not in flight is copied as ever");
+    done(Some(&mut cache), g);
+}
+
+/// The part that others cannot reach is copied without their lock.
+#[test]
+fn the_lock_is_held_for_the_part_they_can_touch() {
+    struct Watch {
+        end: usize,
+        low: usize,
+        high: usize,
+    }
+    impl InFlight for Watch {
+        fn end(&self) -> usize {
+            self.end
+        }
+        fn lock(&mut self) {}
+        fn unlock(&mut self, delta: usize) {
+            assert_eq!(peek((self.end - 8).wrapping_add(delta)), 7, "the slot was copied");
+            self.low = self.end.wrapping_add(delta);
+            // The allocator's stacks are zero or old; the next word was not copied yet.
+            self.high = peek(self.low);
+        }
+    }
+    let _one = serial();
+    let mut cache = StackCache::new();
+    let mut g = green(Some(&mut cache), 64 * FIXED_STACK, &[7, 8, 9]);
+    let mut watch = Watch { end: g.sched.sp + 8, low: 0, high: 0 };
+    // SAFETY: the green thread is memory only.
+    assert!(unsafe { shrinkstack(Some(&mut cache), &mut g, Some(&mut watch), WHY) }.unwrap());
+    assert_eq!(watch.low, g.sched.sp + 8);
+    assert_ne!(watch.high, 8, "the rest was copied under the lock");
+    assert_eq!([0, 8, 16].map(|at| peek(g.sched.sp + at)), [7, 8, 9]);
+    done(Some(&mut cache), g);
+}
