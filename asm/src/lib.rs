@@ -22,6 +22,6 @@ mod tls;
 
 pub use layout::{GHead, Gobuf, MHead, McallFn, Morebuf, Stack};
 pub use morestack::{Raise, morestack};
-pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK_SMALL};
+pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, prologue_for};
 pub use switch::{Mcall, gogo, mcall, systemstack};
 pub use tls::{getg, on_system_stack, set_stackguard, setg, stackguard, stackguard_slot};

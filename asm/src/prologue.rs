@@ -116,5 +116,25 @@ macro_rules! prologue {
     }};
 }
 
+/// The prologue check for a number of bytes that the compiler knows late: the size of a type parameter, say. As
+/// `prologue!(frame = N)`, in a thin shell around the function with the large frame. The third class does for all of them:
+/// a stack pointer is larger than any object.
+#[inline(always)]
+pub fn prologue_for(bytes: usize) {
+    // SAFETY: reads one word of the thread control block; the label block is ordinary code.
+    unsafe {
+        core::arch::asm!(
+            "mov r11, rsp",
+            "sub r11, {bytes}",
+            "cmp r11, qword ptr fs:[0x70]",
+            "jbe {slow}",
+            bytes = in(reg) bytes,
+            slow = label { crate::morestack(bytes) },
+            out("r11") _,
+            options(nostack),
+        )
+    }
+}
+
 /// The largest frame that a check can name: the sum with STACK_GUARD must fit a 32-bit immediate, sign included.
 pub const STACK_FRAME_MAX: usize = i32::MAX as usize - STACK_GUARD;

@@ -183,17 +183,6 @@ impl G {
         }
     }
 
-    /// The green thread whose head this is.
-    ///
-    /// # Safety
-    ///
-    /// `head` is the head of a `G` (not of g0) that outlives `'a`.
-    #[inline(always)]
-    pub(crate) unsafe fn from_head<'a>(head: *mut GHead) -> &'a G {
-        // SAFETY: `head` is the first field of a repr(C) struct.
-        unsafe { &*head.cast::<G>() }
-    }
-
     /// The head, for the owner.
     #[inline(always)]
     pub(crate) fn head(&self) -> *mut GHead {
@@ -255,6 +244,12 @@ impl GRef {
     #[inline(always)]
     pub(crate) fn as_ptr(self) -> *mut G {
         self.0.as_ptr()
+    }
+
+    /// The whole green thread.
+    #[inline(always)]
+    pub(crate) fn ptr(self) -> NonNull<G> {
+        self.0
     }
 
     /// # Safety

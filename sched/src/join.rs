@@ -20,6 +20,8 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 
+use morestack_asm::prologue;
+
 use crate::g::G;
 use crate::m;
 use crate::task::{self, GArc};
@@ -114,6 +116,7 @@ impl<T> JoinHandle<T> {
     /// assert_eq!(failed.join().unwrap_err().downcast_ref(), Some(&"no"));
     /// ```
     pub fn join(self) -> Result<T, Box<dyn Any + Send + 'static>> {
+        prologue!();
         if !wait(self.g()) {
             return Err(Box::new(RuntimeStopped));
         }

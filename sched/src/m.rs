@@ -203,12 +203,16 @@ pub(crate) fn current_of<'a>(sched: &Sched) -> Option<&'a M> {
 /// The calling green thread; none on OS threads and on g0.
 #[inline(always)]
 pub(crate) fn current_g<'a>() -> Option<&'a G> {
+    // SAFETY: it is running on this thread.
+    current_g_ptr().map(|g| unsafe { g.as_ref() })
+}
+
+/// The same, as the pointer to the whole of it that the scheduler has.
+#[inline(always)]
+pub(crate) fn current_g_ptr() -> Option<NonNull<G>> {
     let g = getg();
-    if g.is_null() {
-        return None;
-    }
     // SAFETY: a non-null `g` is running on this thread; it is a green thread's head if it is not g0.
-    unsafe { (of(g).g0.get() != g).then(|| G::from_head(g)) }
+    NonNull::new(g).filter(|_| unsafe { of(g).g0.get() != g }).map(NonNull::cast)
 }
 
 /// The runtime of the calling thread, if it is one of a runtime's.

@@ -68,7 +68,7 @@ pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
             return go_on(m, g, raise as usize);
         }
     }
-    if stress::preempts() || m.p().preempt_requested() { preempt(m, g) } else { go_on(m, g, 0) }
+    if stress::preempts() || m.p().preempt_requested() { preempt(m, g, frame) } else { go_on(m, g, 0) }
 }
 
 /// From here on a stack doubles twice at once. It was copied four times by then, and what it holds is copied half as often
@@ -95,9 +95,9 @@ fn go_on(m: &M, g: GRef, raise: usize) {
 }
 
 /// S13, where it is allowed and of use.
-fn preempt(m: &M, g: GRef) {
+fn preempt(m: &M, g: GRef, frame: usize) {
     let p = m.p();
-    stack::slice_over(m, &g);
+    stack::slice_over(m, &g, frame);
     if g.preempt_off.get() != 0 {
         p.stats.preemptions_deferred.add(1);
         return go_on(m, g, 0);

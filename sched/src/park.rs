@@ -19,6 +19,7 @@ use morestack_asm::{GHead, mcall, prologue};
 use crate::g::{G, GRef, Status};
 use crate::m::{self, M};
 use crate::ready::{Next, ready};
+use crate::task::GArc;
 use crate::token::{PARKED, PARKED_OS, Token, wake};
 use crate::{parked, schedule};
 
@@ -69,7 +70,7 @@ unsafe fn park_m(head: *mut GHead, _: usize) {
 /// Lets `g` wait for `token`, from here on its waker's; or resumes it if the token is there already.
 pub(crate) fn rest(m: &M, g: GRef, token: Token<'_>) {
     // Before it is published: afterwards it is the waker's.
-    parked::note(m, &g);
+    parked::note(m, g);
     g.set_status(Status::Running, Status::Waiting);
     if !token.publish(PARKED) {
         g.set_status(Status::Waiting, Status::Running);
@@ -90,9 +91,10 @@ fn park_os(g: &G) {
 }
 
 /// Makes the token of `g` available, and the green thread runnable if it waits for it.
-pub(crate) fn unpark(g: &G) {
+pub(crate) fn unpark(g: &GArc) {
     match Token::of(g).notify() {
-        PARKED => wake(g),
+        // SAFETY: this notification took PARKED.
+        PARKED => unsafe { wake(g.ptr()) },
         PARKED_OS => {
             if let Some(thread) = &g.join.lock().os_thread {
                 thread.unpark();
@@ -170,7 +172,7 @@ pub fn sleep_until(deadline: Instant) {
 unsafe fn sleep_m(head: *mut GHead, when: usize) {
     // SAFETY: the green thread that called `mcall` on this M, which owns it.
     let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
-    parked::note(m, &g);
+    parked::note(m, g);
     sleep_until_timer(m, g, when as u64);
 }
 

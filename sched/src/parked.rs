@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::g::{G, StackKind};
+use crate::g::{G, GRef, StackKind};
 use crate::m::M;
 use crate::sched::Sched;
 use crate::token::Scan;
@@ -92,9 +92,9 @@ impl Entry {
     }
 
     /// Takes the green thread from its waker; then it outlives the lock.
-    pub(crate) fn scan<'a>(&self) -> Option<Scan<'a>> {
+    pub(crate) fn scan(&self) -> Option<Scan> {
         // SAFETY: as above; and from then on the scan owns it.
-        Scan::of(unsafe { self.g.as_ref() })
+        unsafe { Scan::of(self.g) }
     }
 }
 
@@ -111,12 +111,12 @@ impl Parked {
     }
 
     /// Enters `g`. The caller owns it, and it is in no list.
-    pub(crate) fn enter(&self, list: usize, g: &G) {
+    pub(crate) fn enter(&self, list: usize, g: GRef) {
         let mut entries = self.lock();
         g.place.list.set(list as u32);
         g.place.at.set(entries.len() as u32);
         // A count that the first look does not find: the interval begins with it.
-        entries.push(Entry { g: NonNull::from(g), parks: g.place.parks().wrapping_sub(1), looks: 0, round: 0 });
+        entries.push(Entry { g: g.ptr(), parks: g.place.parks().wrapping_sub(1), looks: 0, round: 0 });
     }
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn leave_at(entries: &mut Locked<'_>, at: usize) {
 
 /// `g` is about to wait. On g0 of its M, before its token is published.
 #[inline]
-pub(crate) fn note(m: &M, g: &G) {
+pub(crate) fn note(m: &M, g: GRef) {
     m.p().stats.parks.add(1);
     let place = &g.place;
     // The owner is the one writer.
@@ -146,10 +146,10 @@ pub(crate) fn note(m: &M, g: &G) {
     if g.kind == StackKind::Copying {
         if place.shrink.load(Relaxed) || stress::shrinks() {
             place.shrink.store(false, Relaxed);
-            stack::shrink_here(m, g);
+            stack::shrink_here(m, &g);
         }
         if stress::freezes() {
-            stack::freeze_here(m, g);
+            stack::freeze_here(m, &g);
         }
     }
 }

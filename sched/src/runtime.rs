@@ -130,6 +130,7 @@ impl Runtime {
         let sched = runtime.sched.clone();
         let name = format!("{}-sysmon", sched.config.thread_name);
         let started = std::thread::Builder::new().name(name).spawn(move || {
+            let _guard = worker::AbortOnUnwind("the sysmon thread panicked");
             worker::precise_timers();
             worker::short_slices();
             sysmon::run(&sched);

@@ -23,7 +23,7 @@
 
 use std::cell::Cell;
 use std::io::{self, Write};
-use std::ptr;
+use std::ptr::NonNull;
 use std::sync::Once;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ use crossbeam_deque::Steal;
 use morestack_asm::{GHead, Gobuf, gogo, mcall};
 use morestack_stacks::StackError;
 
-use crate::g::{G, GRef, Payload, Status};
+use crate::g::{GRef, Payload, Status};
 use crate::idle::Workers;
 use crate::m::M;
 use crate::ready::{Next, ready};
@@ -50,7 +50,7 @@ const RUNNEXT_PAUSE: u32 = 100;
 
 /// Nanoseconds until a green thread that found no memory for its stack tries again. Plucked from thin air: long beside a
 /// failed system call, short beside what ends a lack of memory.
-const MEMORY_PAUSE: u64 = 1_000_000;
+const MEMORY_PAUSE: u64 = 10_000_000;
 
 /// How long a worker sleeps before it gives the stacks of its cache back (S5). A worker that is woken for every request
 /// of a quiet service keeps them.
@@ -257,7 +257,7 @@ fn execute(m: &M, g: GRef) -> bool {
             }
             g.set_status(Status::Idle, Status::Runnable);
             if g.tied {
-                g.home.set(Some(ptr::NonNull::from(m)));
+                g.home.set(Some(NonNull::from(m)));
                 m.started.set(m.started.get() + 1);
             }
         } else if g.frozen.get().is_some() {
@@ -278,7 +278,11 @@ fn execute(m: &M, g: GRef) -> bool {
 /// Goes on with `g` at once, which was about to wait.
 pub(crate) fn resume(m: &M, g: GRef) {
     match stack::thaw(m, &g) {
-        Ok(()) => m.resume(g),
+        Ok(()) => {
+            // SAFETY: owned by this M, suspended.
+            unsafe { (*g.head()).stackguard0 = stack::guard(&g) };
+            m.resume(g);
+        }
         Err(error) => {
             g.set_status(Status::Running, Status::Runnable);
             wait_for_memory(m, g, &error);
@@ -309,7 +313,7 @@ fn wait_for_memory(m: &M, g: GRef, error: &StackError) {
 /// `extern "C"`: a panic that gets here (a result whose destructor panics) aborts the process, as with std's threads.
 unsafe extern "C" fn gmain(head: *mut GHead) -> ! {
     // SAFETY: this green thread itself, running, once.
-    unsafe { task::run(G::from_head(head)) };
+    unsafe { task::run(NonNull::new_unchecked(head).cast()) };
     goexit()
 }
 
@@ -341,14 +345,14 @@ unsafe fn goexit_m(head: *mut GHead, _: usize) {
 pub(crate) fn end_unstarted(g: GRef, failure: Option<Payload>) {
     g.set_status(Status::Idle, Status::Dead);
     // SAFETY: the caller owns it, and it has not run.
-    let dropped = || unsafe { task::drop_closure(&g) };
+    let dropped = || unsafe { task::drop_closure(g) };
     if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(dropped)) {
         // The panic hook has reported it. The payload's destructor might panic again, and nobody is there to see that.
         std::mem::forget(payload);
     }
     if let Some(failure) = failure {
         // SAFETY: as above, and the closure is gone.
-        unsafe { task::fail(&g, failure) };
+        unsafe { task::fail(g, failure) };
     }
     join::finish(&g);
     drop(g.into_arc());

@@ -8,6 +8,8 @@ use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::SeqCst;
 
+use morestack_asm::prologue;
+
 use crate::g::{G, New, StackKind, new_ids};
 use crate::join::JoinHandle;
 use crate::ready::{Next, ready};
@@ -43,6 +45,8 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
+    // A loop that spawns is preempted like any other.
+    prologue!();
     let kind = attrs.stack.unwrap_or(StackKind::reserved(sched.config.stack_size));
     let id = match m::current_of(sched) {
         Some(m) => {
@@ -64,11 +68,8 @@ where
         tied: !attrs.untied,
     };
     let g = |vtable| G::new(new, vtable);
-    let (g, handle) = if const { size_of::<F>() <= task::INLINE } {
-        task::new(g, f)
-    } else {
-        task::new(g, Box::new(f))
-    };
+    let (g, handle) =
+        if const { size_of::<F>() <= task::INLINE } { task::new(g, f) } else { task::new(g, Box::new(f)) };
     ready(sched, g, Next::Soon);
     // SAFETY: made just now, of an `F` that returns a `T`.
     unsafe { JoinHandle::new(handle) }

@@ -6,7 +6,7 @@
 
 use morestack_asm::{STACK_GUARD, STACK_PREEMPT, Stack};
 use morestack_stacks::{
-    FIXED_STACK, InFlight, Moved, StackCache, StackError, copystack, shrinkstack, stackalloc, stackfree,
+    FIXED_STACK, InFlight, Moved, StackCache, StackError, copystack, shrinks, shrinkstack, stackalloc, stackfree,
 };
 
 use crate::channel::Lent;
@@ -126,14 +126,19 @@ pub(crate) fn shrink_here(m: &M, g: &G) {
     });
 }
 
-/// A slice of `g` is over. One that runs on and on never waits, and is asked here, now and then, whether its stack can be
-/// smaller.
-pub(crate) fn slice_over(m: &M, g: &G) {
+/// A slice of `g` is over, in a prologue for `frame` bytes. One that runs on and on never waits, and is asked here, now and
+/// then, whether its stack can be smaller.
+pub(crate) fn slice_over(m: &M, g: &G, frame: usize) {
     if g.kind == StackKind::Copying {
         g.calm.set(g.calm.get() + 1);
-        if g.calm.get() == CALM {
+        if g.calm.get() >= CALM {
             g.calm.set(0);
-            shrink_here(m, g);
+            // SAFETY: owned by this M, suspended.
+            let (size, used) = unsafe { ((*g.head()).stack.size(), used(g)) };
+            // The frame comes next, unchecked: it must fit, and not only what is there already.
+            if shrinks(size, used + frame) {
+                shrink_here(m, g);
+            }
         }
     }
 }
@@ -168,7 +173,10 @@ pub(crate) fn freeze_here(m: &M, g: &G) {
 pub(crate) fn thaw(m: &M, g: &G) -> Result<(), StackError> {
     let Some(frozen) = g.frozen.get() else { return Ok(()) };
     // SAFETY: on g0 of an M that owns the green thread and holds its P; what is in `g.frozen` was not thawed.
-    let used = unsafe { morestack_stacks::thaw(Some(m.p().cache()), g.head(), frozen, waits(g)) }?;
+    let used = unsafe {
+        let lent = Lent::of(g).map_or(0..0, |lent| lent.slot());
+        morestack_stacks::thaw(Some(m.p().cache()), g.head(), frozen, lent, waits(g))
+    }?;
     g.frozen.set(None);
     m.p().stats.bytes_copied.add(used as u64);
     m.sched().stacks.add(&m.lot, 1);

@@ -30,7 +30,7 @@ use morestack_stacks::{StackCache, Sweep};
 use crate::g::StackKind;
 use crate::parked::{Entry, leave_at};
 use crate::sched::Sched;
-use crate::token::Scan;
+use crate::token::{Scan, is_at_rest};
 use crate::{stack, timers};
 
 /// The largest used part that is frozen. Up to here a block saves most of the pages that the stack holds; beyond, they are
@@ -119,12 +119,11 @@ impl Sweeper {
         }
     }
 
-    /// Before sysmon sleeps for good.
-    pub(crate) fn rest(&mut self) {
-        self.cache.clear();
-    }
-
     fn sweep_pool(&mut self, now: u64) {
+        if self.pool.is_none() {
+            // They are free, too, and the pool cannot see it.
+            self.cache.clear();
+        }
         if self.pool.get_or_insert_default().step().is_none() {
             self.pool = None;
             self.pool_at = now + POOL_SWEEP.as_nanos() as u64;
@@ -145,7 +144,7 @@ impl Sweeper {
             self.round_at += self.interval.unwrap_or(0);
             return;
         };
-        let mut scans: Vec<(Scan<'_>, u16)> = Vec::new();
+        let mut scans: Vec<(Scan, u16)> = Vec::new();
         let next = {
             let mut entries = p.parked.lock();
             let end = entries.len().min(at + STEP);
@@ -161,13 +160,13 @@ impl Sweeper {
     }
 
     /// Looks at an entry. If the green thread has been waiting for long, takes it and says for how many looks.
-    fn look<'a>(&self, entry: &mut Entry) -> Option<(Scan<'a>, u16)> {
+    fn look(&self, entry: &mut Entry) -> Option<(Scan, u16)> {
         if std::mem::replace(&mut entry.round, self.round) == self.round {
             return None;
         }
         let g = entry.g();
         let (parks, copying) = (g.place.parks(), g.kind == StackKind::Copying);
-        if parks != entry.parks || !Scan::is_possible(g) {
+        if parks != entry.parks || !is_at_rest(g) {
             if copying {
                 g.place.request_shrink();
             }
@@ -182,8 +181,12 @@ impl Sweeper {
     }
 
     /// Does what is due for a green thread that waits; whether that was all.
-    fn sweep(&mut self, sched: &Sched, scan: &Scan<'_>, looks: u16) -> bool {
+    fn sweep(&mut self, sched: &Sched, scan: &Scan, looks: u16) -> bool {
         let (g, stats) = (scan.g(), &sched.sweep_stats);
+        // By itself, under stress: the stack that its head names is others'.
+        if g.frozen.get().is_some() {
+            return true;
+        }
         // SAFETY: sysmon is on its own stack; the scan makes it the owner of `g`, which waits: so it is suspended, and not
         // unwinding.
         unsafe {

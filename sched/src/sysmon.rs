@@ -168,7 +168,8 @@ pub(crate) fn run(sched: &Sched) {
     while !sched.is_stopped() {
         let stop = sched.stop_requested();
         let now = stamps.look();
-        let mut next = now + period - early;
+        // Stacks are to be swept however long a slice is.
+        let mut next = now + (period - early).min(PERIOD.as_nanos() as u64);
         let mut busy = false;
         for ((p, m), look) in sched.ps.iter().zip(&sched.ms).zip(&mut looks) {
             if p.idle.load(Relaxed) {
@@ -217,12 +218,6 @@ fn sleep_until_busy(sched: &Sched, sweeper: &mut Sweeper) {
     let idle = || sched.ps.iter().all(|p| p.idle.load(Relaxed)) && !sched.stop_requested();
     sched.sysmon.sleep_if(idle, || {
         sweeper.work(sched, timers::now() + CHORE);
-        match sweeper.due() {
-            Some(when) => timers::instant(when),
-            None => {
-                sweeper.rest();
-                None
-            }
-        }
+        sweeper.due().and_then(timers::instant)
     });
 }

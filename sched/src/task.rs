@@ -22,6 +22,11 @@
 //! thread, and DETACHED, by the handle, is there already. Each adds its own by one atomic step, so exactly one of them
 //! finds the other. A destructor therefore runs on the green thread, or where the handle was dropped, and never on g0.
 //!
+//! # Pointers to it
+//!
+//! What reaches the body, or frees it, goes through a pointer that came from the allocation: a [`GRef`], a [`GArc`], or the
+//! `g` of a thread, never through a `&G`, which is the right to the `G` alone.
+//!
 //! # Counting
 //!
 //! `refs` counts the scheduler, from spawn to exit, and each handle. It is `Arc`'s protocol: an addition needs no
@@ -165,9 +170,9 @@ pub(crate) const FIRST_REFS: usize = 2;
 ///
 /// By the green thread itself, once.
 #[inline(always)]
-pub(crate) unsafe fn run(g: &G) {
+pub(crate) unsafe fn run(g: NonNull<G>) {
     // SAFETY: by the contract; the vtable is of its task.
-    unsafe { (g.vtable.run)(NonNull::from(g)) };
+    unsafe { (g.as_ref().vtable.run)(g) };
 }
 
 /// Stores a payload in place of a result.
@@ -175,9 +180,9 @@ pub(crate) unsafe fn run(g: &G) {
 /// # Safety
 ///
 /// By the owner of a green thread that will not run; its closure is gone.
-pub(crate) unsafe fn fail(g: &G, payload: Payload) {
+pub(crate) unsafe fn fail(g: GRef, payload: Payload) {
     // SAFETY: as above.
-    unsafe { (g.vtable.fail)(NonNull::from(g), payload) };
+    unsafe { (g.vtable.fail)(g.ptr(), payload) };
 }
 
 /// Drops the closure.
@@ -185,9 +190,9 @@ pub(crate) unsafe fn fail(g: &G, payload: Payload) {
 /// # Safety
 ///
 /// By the owner of a green thread that has not run.
-pub(crate) unsafe fn drop_closure(g: &G) {
+pub(crate) unsafe fn drop_closure(g: GRef) {
     // SAFETY: as above.
-    unsafe { (g.vtable.drop_closure)(NonNull::from(g)) };
+    unsafe { (g.vtable.drop_closure)(g.ptr()) };
 }
 
 /// Takes the result, if there is one.
@@ -195,21 +200,21 @@ pub(crate) unsafe fn drop_closure(g: &G) {
 /// # Safety
 ///
 /// By the one handle of a green thread that is done, whose result is a `T`.
-pub(crate) unsafe fn take<T>(g: &G) -> Option<Result<T, Payload>> {
+pub(crate) unsafe fn take<T>(g: &GArc) -> Option<Result<T, Payload>> {
     let mut result = None;
     // Without one it never ran.
     if g.fate.fetch_and(!RESULT, Acquire) & RESULT != 0 {
         // SAFETY: by the contract; it is there, and from here on it is not.
-        unsafe { (g.vtable.take)(NonNull::from(g), NonNull::from(&mut result).cast()) };
+        unsafe { (g.vtable.take)(g.0, NonNull::from(&mut result).cast()) };
     }
     result
 }
 
 /// The handle goes: a result that it has not taken is dropped, now or when there is one.
-pub(crate) fn detach(g: &G) {
+pub(crate) fn detach(g: &GArc) {
     if g.fate.fetch_or(DETACHED, AcqRel) & RESULT != 0 {
         // SAFETY: both have come, this one last.
-        unsafe { (g.vtable.drop_result)(NonNull::from(g)) };
+        unsafe { (g.vtable.drop_result)(g.0) };
     }
 }
 
@@ -223,11 +228,21 @@ unsafe impl Sync for GArc {}
 
 impl GArc {
     /// One more for a green thread that exists.
-    pub(crate) fn of(g: &G) -> GArc {
-        if g.refs.fetch_add(1, Relaxed) > MAX_REFS {
+    ///
+    /// # Safety
+    ///
+    /// `g` is a pointer to the whole task, which somebody else keeps alive for the length of the call.
+    pub(crate) unsafe fn of(g: NonNull<G>) -> GArc {
+        // SAFETY: alive by the contract.
+        if unsafe { g.as_ref() }.refs.fetch_add(1, Relaxed) > MAX_REFS {
             std::process::abort();
         }
-        GArc(NonNull::from(g))
+        GArc(g)
+    }
+
+    /// The whole task.
+    pub(crate) fn ptr(&self) -> NonNull<G> {
+        self.0
     }
 
     /// # Safety
@@ -240,7 +255,8 @@ impl GArc {
 
 impl Clone for GArc {
     fn clone(&self) -> GArc {
-        GArc::of(self)
+        // SAFETY: this one keeps it alive.
+        unsafe { GArc::of(self.0) }
     }
 }
 

@@ -83,8 +83,9 @@ impl fmt::Debug for Thread {
 /// assert_ne!(id, morestack::current().id());
 /// ```
 pub fn current() -> Thread {
-    match m::current_g() {
-        Some(g) => Thread::green(GArc::of(g)),
+    match m::current_g_ptr() {
+        // SAFETY: the running green thread, which its M keeps alive.
+        Some(g) => Thread::green(unsafe { GArc::of(g) }),
         None => os_current(),
     }
 }

@@ -28,6 +28,7 @@
 //!
 //! `loom.rs` checks these three on a model with two wakers and a scanner.
 
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::g::{G, GRef, Status};
@@ -106,48 +107,59 @@ impl<'a> Token<'a> {
     }
 }
 
+/// Whether `g` is at rest, as far as can be told without taking it.
+pub(crate) fn is_at_rest(g: &G) -> bool {
+    Token::of(g).is_parked() || Token::of_wait(g).is_parked()
+}
+
 /// The right to touch the stack of a green thread that waits. While it exists nobody else owns that green thread.
-pub(crate) struct Scan<'a> {
-    g: &'a G,
-    token: Token<'a>,
+pub(crate) struct Scan {
+    g: NonNull<G>,
+    token: fn(&G) -> Token<'_>,
 }
 
-impl<'a> Scan<'a> {
-    /// Whether `g` is at rest, as far as can be told without taking it.
-    pub(crate) fn is_possible(g: &G) -> bool {
-        Token::of(g).is_parked() || Token::of_wait(g).is_parked()
-    }
-
+impl Scan {
     /// Takes it, if `g` is at rest.
-    pub(crate) fn of(g: &'a G) -> Option<Scan<'a>> {
-        let token = [Token::of(g), Token::of_wait(g)].into_iter().find(|token| token.scan())?;
-        g.set_status(Status::Waiting, Status::CopyStack);
-        Some(Scan { g, token })
+    ///
+    /// # Safety
+    ///
+    /// `g` is a pointer to the whole task, which is alive for the length of the call.
+    pub(crate) unsafe fn of(g: NonNull<G>) -> Option<Scan> {
+        let tokens: [fn(&G) -> Token<'_>; 2] = [|g| Token::of(g), |g| Token::of_wait(g)];
+        // SAFETY: alive by the contract.
+        let token = tokens.into_iter().find(|token| token(unsafe { g.as_ref() }).scan())?;
+        let scan = Scan { g, token };
+        scan.g().set_status(Status::Waiting, Status::CopyStack);
+        Some(scan)
     }
 
-    pub(crate) fn g(&self) -> &'a G {
-        self.g
+    pub(crate) fn g(&self) -> &G {
+        // SAFETY: owned by this scan, so the scheduler's count keeps it.
+        unsafe { self.g.as_ref() }
     }
 }
 
-impl Drop for Scan<'_> {
+impl Drop for Scan {
     fn drop(&mut self) {
-        let g = self.g;
-        g.set_status(Status::CopyStack, Status::Waiting);
-        if !self.token.end_scan() {
-            wake(g);
+        self.g().set_status(Status::CopyStack, Status::Waiting);
+        if !(self.token)(self.g()).end_scan() {
+            // SAFETY: a wake-up came meanwhile, and left it to this scan.
+            unsafe { wake(self.g) };
         }
     }
 }
 
 /// Makes a green thread runnable whose wait is over.
 ///
-/// The caller owns it: it found PARKED when it notified, or SCAN gone when it ended a scan.
+/// # Safety
+///
+/// The caller owns it: it found PARKED when it notified, or SCAN gone when it ended a scan. `g` is a pointer to the whole
+/// task.
 #[inline]
-pub(crate) fn wake(g: &G) {
-    g.set_status(Status::Waiting, Status::Runnable);
+pub(crate) unsafe fn wake(g: NonNull<G>) {
     // SAFETY: the caller owns the green thread, and with it the scheduler's count.
-    let g = unsafe { GRef::from_head(g.head()) };
+    let g = unsafe { GRef::from_ptr(g) };
+    g.set_status(Status::Waiting, Status::Runnable);
     // SAFETY: as above.
     ready(unsafe { g.sched() }, g, Next::Soon);
 }

@@ -20,7 +20,7 @@ pub(crate) const G0_STACK: usize = 512 << 10;
 /// Runs green threads on the calling OS thread until the runtime stops. False if the thread must not exit, ever: tied
 /// green threads that were abandoned in the middle may have lent out what lives in its thread-locals.
 pub(crate) fn run(sched: &Sched, m: &M) -> bool {
-    let _guard = AbortOnUnwind;
+    let _guard = AbortOnUnwind("a worker thread panicked outside of green threads");
     let p = &sched.ps[m.index];
     if sched.config.pin_workers {
         pin(m.index);
@@ -58,12 +58,12 @@ pub(crate) fn run(sched: &Sched, m: &M) -> bool {
 }
 
 /// Nothing unwinds out of the scheduler: it would leave a thread behind that sysmon writes to and others wait for.
-struct AbortOnUnwind;
+pub(crate) struct AbortOnUnwind(pub(crate) &'static str);
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _ = writeln!(io::stderr(), "morestack: fatal: a worker thread panicked outside of green threads");
+            let _ = writeln!(io::stderr(), "morestack: fatal: {}", self.0);
             std::process::abort();
         }
     }

@@ -344,3 +344,93 @@ fn a_runtime_with_frozen_green_threads_can_be_dropped() {
         }
     }
 }
+
+/// A receiver's slot lies in its block while it is frozen, and a block is aligned for words only.
+#[test]
+fn s16_a_frozen_receiver_gets_a_value_of_any_alignment() {
+    #[repr(align(64))]
+    struct Line([u64; 8]);
+    let rt = runtime(1, SOON);
+    let (sender, receiver) = bounded::<Line>(0);
+    let handles: Vec<_> = (0..50)
+        .map(|_| {
+            let receiver = receiver.clone();
+            // SAFETY: nothing is borrowed.
+            unsafe { rt.go(move || receiver.recv().unwrap().0[3]) }
+        })
+        .collect();
+    until(&rt, "frozen", |m| m.freezes == 50);
+    (0..50).for_each(|n| assert!(sender.send(Line([n; 8])).is_ok()));
+    assert_eq!(handles.into_iter().map(|handle| handle.join().unwrap()).sum::<u64>(), 49 * 50 / 2);
+}
+
+/// The stack does not shrink below what the prologue asks for in which the slice ends.
+#[test]
+fn s18_a_shrink_at_a_prologue_leaves_room_for_its_frame() {
+    #[prologue(frame = 310_000)]
+    fn large(n: u64) -> u64 {
+        let mut bytes = [0_u8; 300_000];
+        let bytes = black_box(&mut bytes);
+        bytes[299_999] = n as u8;
+        u64::from(bytes[299_999])
+    }
+    let rt = Runtime::builder().workers(1).time_slice(Some(Duration::from_micros(50))).build().unwrap();
+    // SAFETY: nothing is borrowed.
+    let handle = unsafe {
+        rt.go(|| {
+            assert_eq!(deep(1_500), 1_500);
+            let start = Instant::now();
+            (0_u64..).take_while(|_| start.elapsed() < Duration::from_millis(300)).all(|n| large(n) == n % 256)
+        })
+    };
+    assert!(handle.join().unwrap());
+}
+
+/// Who never has to wait in a channel is preempted there.
+#[test]
+fn a_green_thread_that_talks_to_itself_is_preempted() {
+    let rt = Runtime::builder().workers(1).time_slice(Some(Duration::from_micros(200))).build().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let hog = rt.spawn(move || {
+        let (sender, receiver) = unbounded();
+        while !stopped.load(SeqCst) {
+            sender.send(1).unwrap();
+            assert_eq!(receiver.recv(), Ok(1));
+        }
+    });
+    rt.spawn(move || stop.store(true, SeqCst)).join().unwrap();
+    hog.join().unwrap();
+}
+
+/// The frames of a channel operation are as large as its values, and there is room made for them.
+#[test]
+fn large_values_make_a_copying_stack_grow() {
+    const BYTES: usize = 40_000;
+    // Room for the value here, and as much again for each copy that an unoptimised build makes.
+    #[prologue(frame = 8 * BYTES)]
+    fn add(receiver: &morestack::channel::Receiver<[u8; BYTES]>) -> usize {
+        let value = receiver.recv().unwrap();
+        usize::from(value[0]) + value.len()
+    }
+    let rt = runtime(1, None);
+    for capacity in [0, 1] {
+        let (sender, receiver) = bounded::<[u8; BYTES]>(capacity);
+        // SAFETY: nothing is borrowed.
+        let handle = unsafe { rt.go(move || add(&receiver)) };
+        sender.send([1; BYTES]).unwrap();
+        assert_eq!(handle.join().unwrap(), BYTES + 1);
+    }
+}
+
+/// sysmon does not sleep through a long slice.
+#[test]
+fn s23_stacks_are_swept_however_long_a_slice_is() {
+    let rt =
+        Runtime::builder().workers(1).time_slice(Some(Duration::from_secs(3600))).freeze_after(SOON).build().unwrap();
+    // SAFETY: nothing is borrowed.
+    let handle = unsafe { rt.go(morestack::park) };
+    until(&rt, "frozen", |m| m.freezes == 1);
+    handle.thread().unpark();
+    handle.join().unwrap();
+}

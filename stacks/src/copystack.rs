@@ -273,8 +273,8 @@ pub(crate) unsafe fn used_part(what: &str, g: *mut GHead, why: Moved) -> (Stack,
     (stack, stack.hi - sp)
 }
 
-/// Whether a stack of `size` bytes with `used` of them used is to be halved.
-fn shrinks(size: usize, used: usize) -> bool {
+/// Whether a stack of `size` bytes with `used` of them used is to be halved: the rule of [`shrinkstack`].
+pub fn shrinks(size: usize, used: usize) -> bool {
     let half = size / 2;
     if half < FIXED_STACK {
         false

@@ -21,7 +21,9 @@
 //! told from one that was moved.
 //!
 //! Who completes a channel operation of a frozen green thread writes into the block: the slot has moved there, by the
-//! protocol of [`InFlight`].
+//! protocol of [`InFlight`]. What is written there is not in those terms. It may be the address of somebody's local, on the
+//! very stack that this green thread had and that he has now. So the slot is copied as it is when the green thread thaws.
+//! Nothing is missed: no value in a slot points into the stack of the waiter.
 //!
 //! # Which stack it thaws onto
 //!
@@ -29,6 +31,7 @@
 //! So freezing shrinks, too.
 
 use std::alloc::{Layout, alloc, dealloc};
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use morestack_asm::{GHead, STACK_GUARD};
@@ -37,6 +40,9 @@ use crate::copy::Relocation;
 use crate::copystack::{poison_old, settle, used_part};
 use crate::{InFlight, Moved, Stack, StackCache, StackError};
 use crate::{alloc as stacks, debug, framemap, round_stack_size, stackalloc, stats};
+
+/// Room above the guard that a thawed stack has at least: enough to return from the wait. It grows at the next prologue.
+const ROOM: usize = 4 << 10;
 
 /// The used part of a stack, packed by [`freeze`]. Its length is that of the green thread's used part.
 ///
@@ -98,7 +104,8 @@ pub unsafe fn freeze(
     Some(Frozen(block))
 }
 
-/// Gives a frozen green thread a stack again, and relocates what was packed. Returns the bytes that were used.
+/// Gives a frozen green thread a stack again, and relocates what was packed, but for what lies in `lent`: the part of the
+/// block that others could write to meanwhile. Returns the bytes that were used.
 ///
 /// # Errors
 ///
@@ -107,27 +114,34 @@ pub unsafe fn freeze(
 /// # Safety
 ///
 /// `frozen` came from [`freeze`] of this very `g`, and was not thawed since. The caller alone may touch `g`, and nothing is
-/// in flight any more.
+/// in flight any more. `lent` is empty or lies in the block.
 ///
 /// # Panics
 ///
 /// On a green thread's stack.
 pub unsafe fn thaw(
-    cache: Option<&mut StackCache>,
+    mut cache: Option<&mut StackCache>,
     g: *mut GHead,
     frozen: Frozen,
+    lent: Range<usize>,
     why: Moved,
 ) -> Result<usize, StackError> {
     // SAFETY: the caller alone may touch `g`.
     let (old, used) = unsafe { used_part("thaw", g, why) };
-    let new = stackalloc(cache, round_stack_size(2 * used + STACK_GUARD))?;
+    let size = |used| round_stack_size(used + STACK_GUARD);
+    let new = stackalloc(cache.as_deref_mut(), size(2 * used)).or_else(|_| stackalloc(cache, size(used + ROOM)))?;
     let relocation = Relocation::new(old, new);
     let (src, dst) = (frozen.0.as_ptr(), (new.hi - used) as *mut u64);
     // SAFETY: the block is as long as the used part, holds it as it was, and is the caller's alone; the stack was allocated
     // just now. On a system stack, as `stackalloc` has made sure.
     let words = unsafe {
         let frames = framemap::walk(&(*g).sched, old, src);
-        frames.copy_relocate(src, dst, 0..used / size_of::<u64>(), relocation)
+        let all = used / size_of::<u64>();
+        let word = |addr: usize| addr.wrapping_sub(src as usize) / size_of::<u64>();
+        let lent = if lent.is_empty() { 0..0 } else { word(lent.start)..word(lent.end + 7).min(all) };
+        let below = frames.copy_relocate(src, dst, 0..lent.start, relocation);
+        src.add(lent.start).copy_to_nonoverlapping(dst.add(lent.start), lent.len());
+        below + frames.copy_relocate(src, dst, lent.end..all, relocation)
     };
     // SAFETY: the caller alone may touch `g`.
     let registers = unsafe { settle(g, new, relocation) };

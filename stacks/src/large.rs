@@ -235,15 +235,7 @@ fn drain(count: impl Fn(&mut Large, usize) -> usize) -> usize {
 /// Whether more than a quarter of a large stack was used since its memory was last given back, by its last owner or by one
 /// before. A system call: not for stacks that cost less.
 pub fn was_used(stack: Stack) -> bool {
-    touched(stack.hi - stack.size() / 4 - PAGE)
-}
-
-/// Whether a page is memory. Where the kernel does not say, it is taken for none.
-fn touched(page: usize) -> bool {
-    let mut resident = 0_u8;
-    // SAFETY: the answer is one byte for one page, and nothing else changes.
-    let answer = unsafe { libc::mincore(page as *mut _, PAGE, &mut resident) };
-    answer == 0 && resident & 1 != 0
+    sys::is_resident(stack.hi - stack.size() / 4 - PAGE)
 }
 
 /// The kind of a stack's guard, or a panic: what is freed must be a large stack of this size (S8).

@@ -68,7 +68,7 @@ mod sys;
 
 pub use alloc::{Sweep, give_back, round_stack_size, stackalloc, stackfree, sweep};
 pub use cache::StackCache;
-pub use copystack::{InFlight, Moved, copystack, shrinkstack};
+pub use copystack::{InFlight, Moved, copystack, shrinks, shrinkstack};
 pub use debug::{Switches, debug_switches};
 pub use error::{Shortage, StackError};
 pub use freeze::{Frozen, freeze, thaw};

@@ -116,6 +116,14 @@ pub(crate) unsafe fn advise(addr: usize, size: usize, advice: Advice) -> io::Res
     check(unsafe { libc::madvise(addr as *mut _, size, number) })
 }
 
+/// Whether a page is memory. Where the kernel does not say, it is taken for none.
+pub(crate) fn is_resident(page: usize) -> bool {
+    let mut resident = 0_u8;
+    // SAFETY: the answer is one byte for one page, and nothing else changes.
+    let answer = unsafe { libc::mincore(page as *mut _, PAGE, &mut resident) };
+    answer == 0 && resident & 1 != 0
+}
+
 /// Nanoseconds of the monotonic clock.
 pub(crate) fn monotonic_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };

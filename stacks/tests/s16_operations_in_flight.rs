@@ -8,7 +8,9 @@ use std::thread;
 
 use common::{WHY, done, green, peek, poke, serial};
 use morestack_asm::GHead;
-use morestack_stacks::{FIXED_STACK, InFlight, StackCache, copystack, freeze, shrinkstack, thaw};
+use morestack_stacks::{
+    FIXED_STACK, InFlight, StackCache, copystack, freeze, shrinkstack, stackalloc, stackfree, thaw,
+};
 
 /// A channel with one waiter: where its slot is.
 static SLOT: Mutex<usize> = Mutex::new(0);
@@ -76,7 +78,7 @@ fn a_write_is_in_the_old_place_before_or_in_the_new_place_after() {
                 // The writer writes into the block.
                 thread::yield_now();
                 let mut writer = SLOT.lock().unwrap();
-                thaw(Some(&mut cache), &mut g, frozen, WHY).unwrap();
+                thaw(Some(&mut cache), &mut g, frozen, 0..0, WHY).unwrap();
                 copystack(Some(&mut cache), &mut g, 8 * FIXED_STACK, WHY).unwrap();
                 *writer = slot(&g);
             }
@@ -89,6 +91,32 @@ fn a_write_is_in_the_old_place_before_or_in_the_new_place_after() {
     assert_eq!(peek(slot(&g)), written.load(Relaxed));
     let rest = (g.sched.sp..g.stack.hi).step_by(8).filter(|addr| *addr != slot(&g));
     assert!(rest.map(peek).all(|word| word == 3), "what is not in flight is copied as ever");
+    done(Some(&mut cache), g);
+}
+
+/// What is delivered while the waiter is frozen may be an address that was its own: of a local of whoever has its old stack
+/// now.
+#[test]
+fn what_was_written_into_a_block_is_not_relocated() {
+    let _one = serial();
+    let mut cache = StackCache::new();
+    let mut g = green(Some(&mut cache), FIXED_STACK, &[0; 6]);
+    let mine = g.sched.sp + 8;
+    (0..6).for_each(|i| poke(g.sched.sp + 8 * i, mine));
+    *SLOT.lock().unwrap() = g.sched.sp + 16;
+    // SAFETY: the green thread is memory only. Its old stack is taken, so that it thaws elsewhere.
+    unsafe {
+        let frozen = freeze(Some(&mut cache), &mut g, Some(&mut Lent::new(g.sched.sp + 16)), WHY).unwrap();
+        let other = stackalloc(Some(&mut cache), FIXED_STACK).unwrap();
+        assert!(other.contains(mine));
+        let slot = *SLOT.lock().unwrap();
+        // Twelve bytes: the second word is only half lent.
+        poke(slot, mine);
+        thaw(Some(&mut cache), &mut g, frozen, slot..slot + 12, WHY).unwrap();
+        stackfree(Some(&mut cache), other);
+    }
+    let moved = g.sched.sp + 8;
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|i| peek(g.sched.sp + 8 * i)), [moved, moved, mine, mine, moved, moved]);
     done(Some(&mut cache), g);
 }
 

@@ -39,6 +39,7 @@ use std::fmt;
 use std::mem::{self, MaybeUninit};
 use std::sync::Arc;
 
+use morestack_asm::prologue_for;
 use parking_lot::{Mutex, MutexGuard};
 
 pub use self::error::{RecvError, SendError, TryRecvError, TrySendError};
@@ -96,7 +97,7 @@ impl<T> State<T> {
     fn hand_over(&mut self, value: T) -> Result<Waker, T> {
         let Some(sudog) = self.receivers.pop() else { return Err(value) };
         // SAFETY: the receiver waits with a slot for a `T`, which is ours under the lock.
-        unsafe { sudog.slot::<T>().write(value) };
+        unsafe { sudog.slot::<T>().write_unaligned(value) };
         sudog.complete();
         Ok(sudog.waiter())
     }
@@ -105,11 +106,22 @@ impl<T> State<T> {
     fn take_over(&mut self) -> Option<(T, Waker)> {
         let sudog = self.senders.pop()?;
         // SAFETY: the sender waits with a `T` in its slot, which is ours under the lock, and which it leaves to us.
-        let value = unsafe { sudog.slot::<T>().read() };
+        let value = unsafe { sudog.slot::<T>().read_unaligned() };
         sudog.complete();
         Some((value, sudog.waiter()))
     }
 }
+
+/// The safepoint at the beginning of every operation: it may be preempted here, with no lock held, and there is room for
+/// the values that the functions below pass on. Those functions are not inlined, so that their frames come after it.
+#[inline(always)]
+fn check_room<T>() {
+    prologue_for(COPIES * size_of::<T>());
+}
+
+/// Values of the type that an operation has on the stack at the same time, at most: unoptimised, a frame for each step
+/// has one or two.
+const COPIES: usize = 16;
 
 /// Wakes all that wait at one end, their operations not completed: the other end is gone.
 fn disconnect<T>(mut state: MutexGuard<'_, State<T>>, end: wait::End<T>) {
@@ -132,7 +144,14 @@ impl<T> Sender<T> {
     /// # Errors
     ///
     /// All receivers are gone; the value comes back.
+    #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        check_room::<T>();
+        self.send_or_wait(value)
+    }
+
+    #[inline(never)]
+    fn send_or_wait(&self, value: T) -> Result<(), SendError<T>> {
         match self.try_send_locked(value) {
             Ok(()) => Ok(()),
             Err((_, TrySendError::Disconnected(value))) => Err(SendError(value)),
@@ -154,7 +173,14 @@ impl<T> Sender<T> {
     /// # Errors
     ///
     /// There is no room, or with a capacity of 0 no receiver waits; or all receivers are gone. The value comes back.
+    #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        check_room::<T>();
+        self.send_or_not(value)
+    }
+
+    #[inline(never)]
+    fn send_or_not(&self, value: T) -> Result<(), TrySendError<T>> {
         self.try_send_locked(value).map_err(|(_, error)| error)
     }
 
@@ -216,7 +242,14 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// The channel is empty and all senders are gone.
+    #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
+        check_room::<T>();
+        self.recv_or_wait()
+    }
+
+    #[inline(never)]
+    fn recv_or_wait(&self) -> Result<T, RecvError> {
         match self.try_recv_locked() {
             Ok(value) => Ok(value),
             Err((_, TryRecvError::Disconnected)) => Err(RecvError),
@@ -237,7 +270,14 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// There is none; or there will not be one any more.
+    #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        check_room::<T>();
+        self.recv_or_not()
+    }
+
+    #[inline(never)]
+    fn recv_or_not(&self) -> Result<T, TryRecvError> {
         self.try_recv_locked().map_err(|(_, error)| error)
     }
 

@@ -31,6 +31,7 @@
 //! Locks are taken in this order: the list of the parked, then, after that was released, the channel's.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use morestack_stacks::InFlight;
@@ -114,7 +115,7 @@ impl Sudog {
         self.done.get()
     }
 
-    /// The slot. Under the lock.
+    /// The slot. Under the lock. In a block it may be less aligned than a `T`.
     pub(super) fn slot<T>(&self) -> *mut T {
         self.slot.get() as *mut T
     }
@@ -146,10 +147,10 @@ impl Waker {
         match self {
             Waker::Green(g) => {
                 // SAFETY: it waits, or is about to, until it is notified: which is done here, once.
-                let g = unsafe { g.as_ref() };
-                // Otherwise it is not yet at rest, or sysmon is at its stack and wakes it when it is done.
-                if Token::of_wait(g).notify() == PARKED {
-                    wake(g);
+                if Token::of_wait(unsafe { g.as_ref() }).notify() == PARKED {
+                    // Otherwise it is not yet at rest, or sysmon is at its stack and wakes it when it is done.
+                    // SAFETY: this notification took PARKED.
+                    unsafe { wake(g) };
                 }
             }
             Waker::Os(os, thread) => {
@@ -222,6 +223,12 @@ impl<'a> Lent<'a> {
         sudog.lock.get().map(|lock| Lent { sudog, lock })
     }
 
+    /// Where its slot is.
+    pub(crate) fn slot(&self) -> Range<usize> {
+        let at = self.sudog.slot.get();
+        at..at + self.sudog.size.get()
+    }
+
     fn mutex(&self) -> &RawMutex {
         // SAFETY: the waiter holds an end of the channel, so the channel is there while it waits.
         unsafe { self.lock.as_ref() }
@@ -231,7 +238,7 @@ impl<'a> Lent<'a> {
 impl InFlight for Lent<'_> {
     fn end(&self) -> usize {
         // Only the owner of the stack writes it, and that is the caller.
-        self.sudog.slot.get() + self.sudog.size.get()
+        self.slot().end
     }
 
     fn lock(&mut self) {

@@ -30,12 +30,14 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
     // SAFETY: only looked at, for its lock's address.
     let lock = unsafe { MutexGuard::mutex(&state).raw() };
     let slot = slot.as_mut_ptr();
-    match m::current_g().filter(|_| !thread::panicking()) {
-        Some(g) => {
+    match m::current_g_ptr().filter(|_| !thread::panicking()) {
+        Some(waiter) => {
+            // SAFETY: the calling green thread.
+            let g = unsafe { waiter.as_ref() };
             let taken = sudogs(Sudogs::acquire);
             // SAFETY: this wait's until it is released below.
             let sudog = unsafe { taken.as_ref() };
-            sudog.begin(Waiter::Green(NonNull::from(g)), slot, lock);
+            sudog.begin(Waiter::Green(waiter), slot, lock);
             g.sudog.set(Some(taken));
             // SAFETY: it is in the heap, and this green thread does nothing else until it was dequeued.
             unsafe { end(&mut state).push(sudog) };

@@ -4,6 +4,7 @@
 //! it does so.
 
 use std::thread;
+use std::time::Duration;
 
 use morestack::channel::{Receiver, Sender, bounded};
 use morestack::prologue;
@@ -12,6 +13,9 @@ use super::Size;
 
 /// Levels of the recursion; each waits twice.
 const LEVELS: u64 = 12;
+
+/// Twice what the default for long is, and some.
+const LONG: Duration = Duration::from_millis(250);
 
 /// More than a register, and more than a cache line.
 type Value = [u64; 12];
@@ -65,5 +69,7 @@ pub(super) fn run(size: Size) -> String {
         let (to, from) = other_side(round % 2);
         level(LEVELS, &Ends { to: &to, from: &from }, &mut value);
     }
+    // As long as it takes to be found waiting for long.
+    morestack::sleep(LONG);
     format!("{value:x?}")
 }
