@@ -105,6 +105,20 @@ mod waiting {
         same("ring", &["--small", "--threads", "8"], FREEZE);
     }
 
+    /// Where a stack cannot be had to thaw onto, a green thread waits for it, and is not lost.
+    #[test]
+    fn frozen_without_memory() {
+        let environment =
+            [("MORESTACK_STRESS", "freeze"), ("MORESTACK_STACK_DEBUG", "fromsystem,fail=mmap/1@100..180")];
+        let args = ["--small", "--threads", "8"];
+        same("ring", &args, &environment);
+        let finished = program("ring", "go", &args, &environment);
+        assert!(
+            finished.stderr.contains("waits for a stack, as others may from now on: no stack of 64 KiB"),
+            "{finished}"
+        );
+    }
+
     #[test]
     fn frozen_and_moved() {
         same("ring", &["--small", "--threads", "4"], FREEZE_AND_MOVE);
