@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     };
     if args.name == "list" {
         for Benchmark { name, about, .. } in BENCHMARKS {
-            println!("{name:<14} {about}");
+            println!("{name:<15} {about}");
         }
         return ExitCode::SUCCESS;
     }

@@ -38,6 +38,8 @@ type Run = Box<dyn FnMut(u64) -> u64>;
 pub(crate) enum Unit {
     Nanoseconds,
     Bytes,
+    /// The time that a request took as a multiple of the time that its work takes alone.
+    Slowdown,
 }
 
 impl Unit {
@@ -46,6 +48,7 @@ impl Unit {
         match self {
             Unit::Nanoseconds => "ns",
             Unit::Bytes => "bytes",
+            Unit::Slowdown => "slowdown",
         }
     }
 }

@@ -2,8 +2,22 @@
 
 use std::process::{Command, Output};
 
-const NAMES: [&str; 9] =
-    ["yield", "spawn_join", "stack_alloc", "copystack", "deep_recursion", "grow64k", "idle_memory", "thaw", "hog"];
+const NAMES: [&str; 14] = [
+    "yield",
+    "spawn_join",
+    "pingpong",
+    "fib_forkjoin",
+    "timers",
+    "preemption_cost",
+    "tail_latency",
+    "stack_alloc",
+    "copystack",
+    "deep_recursion",
+    "grow64k",
+    "idle_memory",
+    "thaw",
+    "hog",
+];
 
 fn bench(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_morestack-bench")).args(args).output().expect("the binary runs")

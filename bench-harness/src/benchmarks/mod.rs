@@ -2,14 +2,23 @@
 
 mod copystack;
 mod deep_recursion;
+mod fib;
+mod fib_forkjoin;
 mod grow64k;
 mod hog;
 mod idle_memory;
+mod peers;
+mod pingpong;
+mod preemption_cost;
 mod recursion;
 mod spawn_join;
 mod stack_alloc;
+mod tail_latency;
 mod thaw;
+mod timers;
 mod r#yield;
+
+use std::cell::OnceCell;
 
 use morestack::{JoinHandle, Runtime};
 
@@ -33,6 +42,11 @@ pub(crate) struct Benchmark {
 pub(crate) const BENCHMARKS: &[Benchmark] = &[
     r#yield::BENCHMARK,
     spawn_join::BENCHMARK,
+    pingpong::BENCHMARK,
+    fib_forkjoin::BENCHMARK,
+    timers::BENCHMARK,
+    preemption_cost::BENCHMARK,
+    tail_latency::BENCHMARK,
     stack_alloc::BENCHMARK,
     copystack::BENCHMARK,
     deep_recursion::BENCHMARK,
@@ -47,6 +61,12 @@ fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).time_slice(None).build().expect("a runtime")
 }
 
+/// Runs on something that the first of them makes: a child process that measures another contender does not need it.
+fn on<R: 'static, T>(make: impl Fn() -> R + 'static, run: impl Fn(&R, u64) -> T + 'static) -> impl FnMut(u64) -> T {
+    let made = OnceCell::new();
+    move |operations| run(made.get_or_init(&make), operations)
+}
+
 /// How a green thread is started.
 #[derive(Clone, Copy)]
 enum Start {
@@ -57,11 +77,12 @@ enum Start {
 }
 
 impl Start {
-    /// Starts a green thread.
+    /// Starts a green thread. The caller is its spawn site.
     ///
     /// # Safety
     ///
     /// `f` keeps the contract of [`morestack::go`].
+    #[track_caller]
     unsafe fn start<T, F>(self, f: F) -> JoinHandle<T>
     where
         T: Send + 'static,

@@ -1,15 +1,18 @@
 //! What it costs to have a closure run by a thread of its own, and to get its result.
 //!
 //! One green thread spawns all and then joins all, so that the queues get long and every thread needs a stack, one after
-//! the other. The call of a boxed closure is the floor: an allocation, and the work itself.
+//! the other. The call of a boxed closure is the floor: an allocation, and the work itself. Of a million, the peers are
+//! other schedulers with as many workers; rayon's threads of a scope are not joined one by one, they leave their results.
 
 use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use morestack::Runtime;
+use rayon::ThreadPool;
 
-use super::{Benchmark, Start, runtime};
+use super::peers::{self, Smol};
+use super::{Benchmark, Start, on, runtime};
 use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -23,6 +26,9 @@ pub(super) const BENCHMARK: Benchmark = Benchmark {
 /// Long enough to leave every cache of the scheduler's behind.
 const SPAWNS: u64 = 100_000;
 
+/// So many that they fit no cache of the processor's.
+const MILLION: u64 = 1_000_000;
+
 /// OS threads of one run. They are joined in groups, below.
 const OS_SPAWNS: u64 = 2_000;
 
@@ -30,17 +36,33 @@ const OS_SPAWNS: u64 = 2_000;
 const OS_GROUP: u64 = 100;
 
 fn contenders() -> Vec<Contender> {
-    let green = |workers, start| {
-        let runtime = runtime(workers);
-        move |spawns| green(&runtime, spawns, start)
-    };
-    vec![
+    let mut contenders = batch();
+    contenders.extend(million(1).into_iter().map(|contender| contender.in_group("1,000,000 at once, 1 worker")));
+    contenders.extend(million(2).into_iter().map(|contender| contender.in_group("1,000,000 at once, 2 workers")));
+    contenders
+}
+
+fn batch() -> Vec<Contender> {
+    let green = |workers, start| on(move || runtime(workers), move |runtime, spawns| green(runtime, spawns, start));
+    let contenders = [
         Contender::own("spawn, 1 worker", SPAWNS, green(1, Start::Spawn)),
         Contender::own("spawn, 2 workers", SPAWNS, green(2, Start::Spawn)),
         Contender::own("go, 1 worker", SPAWNS, green(1, Start::Go)),
         Contender::own("go, 2 workers", SPAWNS, green(2, Start::Go)),
         Contender::peer("std::thread", OS_SPAWNS, os_threads),
         Contender::peer("call of a Box<dyn FnOnce>", SPAWNS, calls),
+    ];
+    contenders.map(|contender| contender.in_group("100,000 at once")).into()
+}
+
+fn million(workers: usize) -> Vec<Contender> {
+    let green = |start| on(move || runtime(workers), move |runtime, spawns| green(runtime, spawns, start));
+    vec![
+        Contender::own("spawn", MILLION, green(Start::Spawn)),
+        Contender::own("go", MILLION, green(Start::Go)),
+        Contender::peer("tokio", MILLION, on(move || peers::tokio(workers), tokio_tasks)),
+        Contender::peer("smol", MILLION, on(move || peers::smol(workers), |smol, spawns| smol_tasks(smol, spawns))),
+        Contender::peer("rayon", MILLION, on(move || peers::rayon(workers), rayon_jobs)),
     ]
 }
 
@@ -60,6 +82,50 @@ fn green(runtime: &Runtime, spawns: u64, start: Start) -> Duration {
         // SAFETY: the closure lends nothing of its stack to anybody.
         let handles: Vec<_> = (0..spawns).map(|n| unsafe { start.start(move || work(n)) }).collect();
         let sum = handles.into_iter().map(|handle| handle.join().expect("no panic")).sum();
+        let time = started.elapsed();
+        check(sum, spawns);
+        time
+    })
+}
+
+fn tokio_tasks(runtime: &tokio::runtime::Runtime, spawns: u64) -> Duration {
+    peers::run_tokio(runtime, async move {
+        let started = Instant::now();
+        let tasks: Vec<_> = (0..spawns).map(|n| tokio::spawn(async move { work(n) })).collect();
+        let mut sum = 0;
+        for task in tasks {
+            sum += task.await.expect("no panic");
+        }
+        let time = started.elapsed();
+        check(sum, spawns);
+        time
+    })
+}
+
+fn smol_tasks(executor: Smol, spawns: u64) -> Duration {
+    peers::run_smol(executor, async move {
+        let started = Instant::now();
+        let tasks: Vec<_> = (0..spawns).map(|n| executor.spawn(async move { work(n) })).collect();
+        let mut sum = 0;
+        for task in tasks {
+            sum += task.await;
+        }
+        let time = started.elapsed();
+        check(sum, spawns);
+        time
+    })
+}
+
+fn rayon_jobs(pool: &ThreadPool, spawns: u64) -> Duration {
+    pool.install(|| {
+        let started = Instant::now();
+        let mut results = vec![0; spawns as usize];
+        rayon::scope(|scope| {
+            for (n, result) in (0..spawns).zip(&mut results) {
+                scope.spawn(move |_| *result = work(n));
+            }
+        });
+        let sum = results.into_iter().sum();
         let time = started.elapsed();
         check(sum, spawns);
         time

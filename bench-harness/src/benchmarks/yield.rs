@@ -1,8 +1,9 @@
 //! What it costs to let the next one run.
 //!
 //! The contenders take turns on one processor. A yield is the whole way from one to the next: for a green thread the
-//! scheduler's queue and a switch, for a coroutine the switch to its resumer and the one to the next coroutine, for an OS
-//! thread the system call. Every turn checks that somebody else had the turn before.
+//! scheduler's queue and a switch, for a coroutine the switch to its resumer and the one to the next coroutine, for a
+//! task the return to its executor, the queue and a call, for an OS thread the system call. Every turn checks that
+//! somebody else had the turn before.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
@@ -10,9 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corosensei::{Coroutine, CoroutineResult};
+use futures_lite::future;
 use morestack::Runtime;
 
-use super::{Benchmark, Start, runtime};
+use super::peers::{self, Smol};
+use super::{Benchmark, Start, on, runtime};
 use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -27,16 +30,22 @@ pub(super) const BENCHMARK: Benchmark = Benchmark {
 const YIELDS: u64 = 1_000_000;
 
 fn contenders() -> Vec<Contender> {
-    let green = |threads, start| {
-        let runtime = runtime(1);
-        move |yields| green(&runtime, threads, yields, start)
-    };
+    let green = |threads, start| on(|| runtime(1), move |runtime, yields| green(runtime, threads, yields, start));
+    let tokio = |tasks| on(|| peers::tokio(1), move |runtime, yields| tokio_tasks(runtime, tasks, yields));
+    let smol = |tasks| on(|| peers::smol(1), move |executor, yields| smol_tasks(executor, tasks, yields));
+    let may = |threads| peers::may(1, move |yields| may_coroutines(threads, yields));
     vec![
         Contender::own("2 green threads, spawn", YIELDS, green(2, Start::Spawn)),
         Contender::own("2 green threads, go", YIELDS, green(2, Start::Go)),
         Contender::own("1000 green threads, spawn", YIELDS, green(1000, Start::Spawn)),
         Contender::own("1000 green threads, go", YIELDS, green(1000, Start::Go)),
         Contender::peer("2 coroutines (corosensei)", YIELDS, coroutines),
+        Contender::peer("2 tasks (tokio)", YIELDS, tokio(2)),
+        Contender::peer("1000 tasks (tokio)", YIELDS, tokio(1000)),
+        Contender::peer("2 tasks (smol)", YIELDS, smol(2)),
+        Contender::peer("1000 tasks (smol)", YIELDS, smol(1000)),
+        Contender::peer("2 coroutines (may)", YIELDS, may(2)).fresh(),
+        Contender::peer("1000 coroutines (may)", YIELDS, may(1000)).fresh(),
         Contender::peer("2 OS threads on one core", YIELDS / 10, os_threads),
     ]
 }
@@ -113,6 +122,73 @@ fn coroutines(yields: u64) -> Duration {
     }
     let time = started.elapsed();
     assert_eq!(done, each * 2);
+    shared.check(done);
+    time
+}
+
+/// As [`turns`], of a task.
+async fn task_turns<F: Future<Output = ()>>(me: u64, each: u64, turns: Arc<Turns>, next: fn() -> F) -> u64 {
+    let mut done = 0;
+    while done < each {
+        turns.take(me);
+        next().await;
+        done += 1;
+    }
+    done
+}
+
+fn tokio_tasks(runtime: &tokio::runtime::Runtime, tasks: u64, yields: u64) -> Duration {
+    let each = yields / tasks;
+    peers::run_tokio(runtime, async move {
+        let shared = Arc::new(Turns::default());
+        let started = Instant::now();
+        let task = |me| tokio::spawn(task_turns(me, each, shared.clone(), tokio::task::yield_now));
+        let tasks: Vec<_> = (1..=tasks).map(task).collect();
+        let expected = each * tasks.len() as u64;
+        let mut done = 0;
+        for task in tasks {
+            done += task.await.expect("no panic");
+        }
+        let time = started.elapsed();
+        assert_eq!(done, expected);
+        // Those that have yielded since it last looked run in the reverse order: the last of them has two turns in a row.
+        shared.check(done / 2);
+        time
+    })
+}
+
+fn smol_tasks(executor: Smol, tasks: u64, yields: u64) -> Duration {
+    let each = yields / tasks;
+    peers::run_smol(executor, async move {
+        let shared = Arc::new(Turns::default());
+        let started = Instant::now();
+        let task = |me| executor.spawn(task_turns(me, each, shared.clone(), future::yield_now));
+        let tasks: Vec<_> = (1..=tasks).map(task).collect();
+        let expected = each * tasks.len() as u64;
+        let mut done = 0;
+        for task in tasks {
+            done += task.await;
+        }
+        let time = started.elapsed();
+        assert_eq!(done, expected);
+        shared.check(done);
+        time
+    })
+}
+
+fn may_coroutines(threads: u64, yields: u64) -> Duration {
+    let each = yields / threads;
+    let shared = Arc::new(Turns::default());
+    let started = Instant::now();
+    let handles: Vec<_> = (1..=threads)
+        .map(|me| {
+            let shared = shared.clone();
+            peers::go_may(move || turns(me, each, &shared, may::coroutine::yield_now))
+        })
+        .collect();
+    let done: u64 = handles.into_iter().map(|handle| handle.join().expect("no panic")).sum();
+    let time = started.elapsed();
+    assert_eq!(done, each * threads);
     shared.check(done);
     time
 }
