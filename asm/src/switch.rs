@@ -1,4 +1,4 @@
-//! Switching stacks: `gogo`, `mcall`, `systemstack`, and the first frame of a green thread.
+//! Switching stacks: `gogo`, `mcall`, `switch`, `systemstack`, and the first frame of a green thread.
 //!
 //! ```text
 //!        g0 (scheduler loop)                    green thread
@@ -12,6 +12,9 @@
 //! A green thread gives its thread back only through `mcall` (or `morestack`, which is the same with another way in):
 //! its context is saved completely *before* `f` runs on g0, so `f` may publish the green thread to other threads, move
 //! its stack or free it. `gogo` returns in the scheduler loop with the request, so g0's stack never deepens.
+//!
+//! Where nobody but this thread can resume the green thread, and no request has to run on g0, `switch` goes from one green
+//! thread to another directly: the save of `mcall` and the load of `gogo`. g0's context stays as `gogo` left it.
 //!
 //! # What a switch saves
 //!
@@ -142,6 +145,55 @@ pub unsafe fn mcall(f: McallFn, arg: usize) -> usize {
             GUARD0 = const G_GUARD0, M = const G_M, G0 = const M_G0,
             inlateout("r8") f as usize => _,
             inlateout("r9") arg => _,
+            lateout("rax") ret,
+            lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    ret
+}
+
+/// Continues `to` in place of the running green thread `from`, on this thread. Returns, when somebody resumes `from`, what
+/// that left in `sched.ret`. `to`'s context is consumed, as by [`gogo`].
+///
+/// # Safety
+///
+/// Runs on `from`'s stack, not while unwinding. `from` is published nowhere but where this very thread looks, since its
+/// context is saved only now. For `to` the contract of `gogo` holds.
+#[inline(always)]
+pub unsafe fn switch(from: *mut GHead, to: *mut GHead) -> usize {
+    let ret;
+    // SAFETY: both heads are valid by the contract; all registers that are neither saved nor results are declared
+    // clobbered.
+    unsafe {
+        asm!(
+            "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]",
+            "lea rcx, [rip + 2f]",
+            "mov qword ptr [rsi + {SP}], rsp",
+            "mov qword ptr [rsi + {PC}], rcx",
+            "mov qword ptr [rsi + {BP}], rbp",
+            "mov qword ptr [rsi + {BX}], rbx",
+            "mov rcx, qword ptr [rdi + {GUARD0}]",
+            "mov qword ptr fs:[rax], rdi",
+            "mov qword ptr fs:[0x70], rcx",
+            "mov rax, qword ptr [rdi + {RET}]",
+            "mov rcx, qword ptr [rdi + {PC}]",
+            "mov r10, qword ptr [rdi + {SP}]",
+            "xor edx, edx",
+            "mov qword ptr [rdi + {SP}], rdx",
+            "mov qword ptr [rdi + {RET}], rdx",
+            ".cfi_remember_state",
+            ".cfi_undefined rip",
+            "mov rbp, qword ptr [rdi + {BP}]",
+            "mov rbx, qword ptr [rdi + {BX}]",
+            "mov rsp, r10",
+            "jmp rcx",
+            ".cfi_restore_state",
+            "2:",
+            SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX,
+            RET = const G_RET, GUARD0 = const G_GUARD0,
+            inlateout("rdi") to => _,
+            inlateout("rsi") from => _,
             lateout("rax") ret,
             lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
             clobber_abi("sysv64"),

@@ -8,14 +8,14 @@ use std::process::Command;
 
 use morestack_asm::{
     GHead, Gobuf, MHead, Mcall, Morebuf, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Stack, getg, gogo, mcall,
-    morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, systemstack,
+    morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, switch, systemstack,
 };
 
 /// A scheduler thread with one green thread, which runs `body`.
 struct World {
     m: Box<MHead>,
     g: Box<GHead>,
-    _g0: Box<GHead>,
+    g0: Box<GHead>,
     _stack: Vec<u128>,
 }
 
@@ -73,7 +73,7 @@ impl World {
         BODY.with(|b| b.set(Some(Box::new(body))));
         // SAFETY: reset by `drop`.
         unsafe { setg(&raw mut *g0) };
-        World { m, g, _g0: g0, _stack: memory }
+        World { m, g, g0, _stack: memory }
     }
 
     /// Runs the green thread until it gives the thread back.
@@ -130,6 +130,58 @@ fn s17_gogo_and_mcall_pass_values_and_keep_registers() {
     // Consumed contexts are cleared when they are resumed, and saved again by the last mcall.
     assert_eq!(w.g.sched.ret, 0);
     assert_ne!(w.g.sched.sp, 0);
+}
+
+/// One green thread after the other without g0 in between, and back by either way.
+#[test]
+fn s17_switch_is_mcall_and_gogo_in_one() {
+    thread_local! {
+        static ONE: Cell<*mut GHead> = const { Cell::new(std::ptr::null_mut()) };
+        static OTHER: Cell<*mut GHead> = const { Cell::new(std::ptr::null_mut()) };
+    }
+    fn values(factor: usize) -> [usize; 24] {
+        std::array::from_fn(|i| std::hint::black_box(i * factor))
+    }
+    let mut one = World::new(|| {
+        let kept = values(31);
+        // SAFETY: each suspended context is resumed once, here and below.
+        unsafe {
+            assert_eq!(mcall(pass, 1), 0);
+            for i in 0..100 {
+                (*OTHER.get()).sched.ret = i * 3;
+                assert_eq!(switch(getg(), OTHER.get()), i);
+            }
+            // g0's context is as `gogo` left it.
+            assert_eq!(mcall(pass, 2), 6);
+        }
+        assert_eq!(kept, values(31));
+    });
+    assert_eq!(one.resume().arg, 1);
+    let mut other = World::new(|| {
+        let kept = values(7);
+        for i in 0..100 {
+            // SAFETY: as above.
+            unsafe {
+                assert_eq!(((*getg()).sched.sp, stackguard()), (0, (*getg()).stackguard0));
+                (*ONE.get()).sched.ret = i;
+                assert_eq!(switch(getg(), ONE.get()), (i + 1) * 3);
+            }
+        }
+        assert_eq!(kept, values(7));
+    });
+    // Both on the thread of the first.
+    other.g.m = one.g.m;
+    // SAFETY: reset by `drop`.
+    unsafe { setg(&raw mut *one.g0) };
+    ONE.set(&raw mut *one.g);
+    OTHER.set(&raw mut *other.g);
+    let call = one.resume();
+    assert_eq!((call.g, call.arg), (&raw mut *one.g, 2));
+    one.g.sched.ret = 6;
+    one.resume();
+    // The other one waits in its last switch. It goes on by `gogo`.
+    other.g.sched.ret = 300;
+    assert_eq!(other.resume().g, &raw mut *other.g);
 }
 
 #[test]

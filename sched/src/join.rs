@@ -23,9 +23,9 @@ use std::marker::PhantomData;
 use morestack_asm::prologue;
 
 use crate::g::G;
-use crate::m;
 use crate::task::{self, GArc};
 use crate::thread::{self, Thread};
+use crate::{fork, m};
 
 /// Whether a green thread is done, and who waits for that.
 #[derive(Default)]
@@ -154,6 +154,9 @@ fn wait(g: &GArc) -> bool {
             let mut state = g.join.lock();
             if state.done {
                 return true;
+            }
+            if fork::is_child() {
+                return false;
             }
             // SAFETY: not done, and the lock is held.
             let sched = unsafe { g.sched() };

@@ -36,12 +36,13 @@
 //! | `sysmon` | time slices |
 //! | `parked`, `sweep` | freezing and shrinking the stacks of those that wait |
 //! | `worker`, `runtime`, `config` | start and end |
-//! | `fault`, `stress` | finding mistakes |
+//! | `fault`, `stress`, `fork` | finding mistakes |
 //! | `sync`, `loom` | models of the protocols between threads |
 
 pub mod channel;
 mod config;
 mod fault;
+mod fork;
 mod g;
 mod idle;
 mod join;
@@ -72,7 +73,7 @@ mod token;
 mod worker;
 
 pub use join::{JoinHandle, RuntimeStopped};
-pub use metrics::Metrics;
+pub use metrics::{Lateness, Metrics};
 pub use morestack_macros::prologue;
 pub use newstack::StackOverflow;
 pub use park::{checkpoint, park, sleep, sleep_until, without_preemption, yield_now};

@@ -15,6 +15,7 @@
 //! | [`tied`] | the same, with an inbox and an alarm | the same |
 //! | [`token`], [`token_with_a_scanner`] | [`crate::token`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
 //! | [`alarm`] | [`crate::sysmon`]: going to sleep | sysmon sleeps while a worker is busy |
+//! | [`late_timer`], [`timer_and_thief`] | [`crate::timers`] | a sleeper is never woken, or twice |
 //! | [`visitors`] | [`crate::sched`]: freeing | the runtime is freed under a visitor |
 //!
 //! # What is assumed
@@ -50,6 +51,7 @@ use crate::m::Inbox;
 use crate::sched::{Visit, Visitors};
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize};
 use crate::sysmon::Alarm;
+use crate::timers::{HELP_AFTER, NEVER, Timers};
 use crate::token::{PARKED, Token};
 
 /// Runs `model`, interrupting threads that could go on up to so many times per run; `LOOM_MAX_PREEMPTIONS` overrides it.
@@ -547,6 +549,123 @@ fn alarm() {
         alarm.worker_woke();
         sysmon.join().unwrap();
     });
+}
+
+/// The timers of a worker that inserts, and a runtime of the others. The clock stands still, and all are late.
+struct Sleepers(Timers<()>, Arc<Pool>);
+
+/// When they are due.
+const WHEN: u64 = 1;
+
+impl Sleepers {
+    fn new(workers: usize, sleepers: usize) -> Arc<Sleepers> {
+        Arc::new(Sleepers(Timers::new(), Pool::new(workers, 0, sleepers, |_| ())))
+    }
+
+    /// By the one thread that does.
+    fn insert(&self) {
+        // SAFETY: the calling thread is the only one that inserts, so it is the holder.
+        unsafe { self.0.insert(WHEN, (), false) };
+    }
+
+    fn steal(&self) -> bool {
+        let stolen = self.0.steal(WHEN).is_some();
+        if stolen {
+            self.1.run_job();
+        }
+        stolen
+    }
+}
+
+/// A worker inserts a timer and then does not look again; another goes to sleep meanwhile. sysmon, which has a look at
+/// them, tells so many times.
+fn late_timer_with(sysmon: fn(&Sleepers)) {
+    let sleepers = Sleepers::new(1, 1);
+    let thief = {
+        let sleepers = sleepers.clone();
+        thread::spawn(move || {
+            let pool = &sleepers.1;
+            let me = &pool.sleep_states[0];
+            while !pool.stop.load(Relaxed) {
+                pool.idle.start_spinning(&**pool, me);
+                if !sleepers.steal() {
+                    pool.idle.sleep(me, || pool.looks(0), || None);
+                }
+            }
+            pool.idle.stop_spinning(&**pool, me);
+        })
+    };
+    sleepers.insert();
+    sysmon(&sleepers);
+    sleepers.1.finish([thief]);
+}
+
+#[test]
+fn late_timer() {
+    check(3, || {
+        late_timer_with(|sleepers| {
+            while sleepers.0.want_help(WHEN + HELP_AFTER) {
+                sleepers.1.idle.wakep(&*sleepers.1);
+                thread::yield_now();
+            }
+        });
+    });
+}
+
+/// Seeded: sysmon does not repeat itself. It may have relied on a worker that had looked already.
+#[test]
+fn late_timer_told_once() {
+    assert!(fails(3, || {
+        late_timer_with(|sleepers| {
+            if sleepers.0.want_help(WHEN + HELP_AFTER) {
+                sleepers.1.idle.wakep(&*sleepers.1);
+            }
+        });
+    }));
+}
+
+/// A worker inserts two timers and sleeps, with an alarm while there are any; a thief comes once.
+fn timer_and_thief_with(steal: fn(&Sleepers) -> bool) {
+    let sleepers = Sleepers::new(1, 2);
+    let thief = {
+        let sleepers = sleepers.clone();
+        thread::spawn(move || {
+            steal(&sleepers);
+        })
+    };
+    let pool = &sleepers.1;
+    let me = &pool.sleep_states[0];
+    sleepers.insert();
+    sleepers.insert();
+    while !pool.stop.load(Relaxed) {
+        if sleepers.steal() {
+            continue;
+        }
+        // The deadline passes at any time, so an alarm has gone off when this returns.
+        pool.idle.sleep(me, || pool.looks(0), || (sleepers.0.next() != NEVER).then(Instant::now));
+    }
+    pool.idle.stop_spinning(&**pool, me);
+    thief.join().unwrap();
+    sleepers.1.finish([]);
+}
+
+#[test]
+fn timer_and_thief() {
+    check(4, || timer_and_thief_with(Sleepers::steal));
+}
+
+/// Seeded: the thief publishes the next time when it has let go of the lock. It may hide what was inserted since.
+#[test]
+fn timer_and_thief_with_a_late_store() {
+    assert!(fails(4, || {
+        timer_and_thief_with(|sleepers| {
+            let stolen = sleepers.0.steal_with_a_late_store(WHEN);
+            if stolen.is_some() {
+                sleepers.1.run_job();
+            }
+            stolen.is_some()
+        });
+    }));
 }
 
 /// A thread from outside makes a green thread ready; a worker runs it, and the runtime is freed.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use crate::sched::Sched;
 
@@ -28,6 +29,7 @@ macro_rules! metrics {
         #[derive(Default)]
         pub(crate) struct PStats {
             $(pub(crate) $name: Counter,)*
+            lateness: [Counter; LATENESS],
         }
 
         /// What a [`Runtime`](crate::Runtime) has done since it started.
@@ -44,6 +46,9 @@ macro_rules! metrics {
             /// Most stacks that were in use at a time, give or take 16 per worker.
             pub peak_stacks: u64,
             $($(#[$doc])* pub $name: u64,)*
+            /// By how much sleepers were made runnable after their time, one entry per sleep that ended. What they then waited
+            /// for their turn is not in it.
+            pub timer_lateness: Lateness,
         }
 
         impl Metrics {
@@ -57,6 +62,7 @@ macro_rules! metrics {
                 for stats in sched.ps.iter().map(|p| &p.stats).chain([&sched.sweep_stats]) {
                     m.spawned += stats.spawned_here.get();
                     $(m.$name += stats.$name.get();)*
+                    m.timer_lateness.add(&stats.lateness);
                 }
                 m
             }
@@ -89,6 +95,67 @@ metrics! {
     freezes,
     /// Stacks of green threads that waited for longer still, of which the unused pages were given back to the system.
     given_back,
+}
+
+/// Classes of lateness: below 1 us, and then doubling up to 4 s. What is later is in the last, too.
+const LATENESS: usize = 24;
+
+impl PStats {
+    /// A sleeper was made runnable so many nanoseconds after its time. For the one writer.
+    #[inline]
+    pub(crate) fn late(&self, nanos: u64) {
+        let class = u64::BITS - (nanos / 1000).leading_zeros();
+        self.lateness[(class as usize).min(LATENESS - 1)].add(1);
+    }
+}
+
+/// A histogram of durations, in classes that double: [`Metrics::timer_lateness`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let runtime = morestack::Runtime::new()?;
+/// runtime.run(|| (0..10).for_each(|_| morestack::sleep(Duration::from_micros(100))));
+/// let late = runtime.metrics().timer_lateness;
+/// assert_eq!(late.count(), 10);
+/// println!("half of them by less than {:?}", late.quantile(0.5));
+/// for (below, count) in late.classes() {
+///     println!("< {below:?}: {count}");
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lateness([u64; LATENESS]);
+
+impl Lateness {
+    fn add(&mut self, counters: &[Counter; LATENESS]) {
+        self.0.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.get());
+    }
+
+    /// How many there are in all.
+    pub fn count(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The classes, from the lowest: what its durations are below, and how many they are. The first is below 1 us, each
+    /// other begins where the one before ends. The last has no end but [`Duration::MAX`].
+    pub fn classes(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let ends = (0..LATENESS - 1).map(|i| Duration::from_micros(1 << i)).chain([Duration::MAX]);
+        ends.zip(self.0)
+    }
+
+    /// The end of the class up to which there are `share` of all, from 0 to 1; zero where there are none.
+    pub fn quantile(&self, share: f64) -> Duration {
+        let wanted = share * self.count() as f64;
+        let mut seen = 0;
+        self.classes()
+            .filter(|(_, count)| *count > 0)
+            .find(|(_, count)| {
+                seen += count;
+                seen as f64 >= wanted
+            })
+            .map_or(Duration::ZERO, |(below, _)| below)
+    }
 }
 
 /// Stacks in use and their high-water mark, over all workers of a runtime.

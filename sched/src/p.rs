@@ -2,10 +2,11 @@
 //!
 //! | field | who |
 //! |---|---|
-//! | `deque`, `cache`, `ids`, `cleared`, `sudogs` | the M that holds the P, only |
+//! | `deque`, `cache`, `ids`, `cleared`, `sudogs`, `quiet` | the M that holds the P, only |
 //! | `stealer`, `runnext` | any M: these are where work is stolen |
 //! | `schedtick`, `slice_start`, `idle` | written by the holder, read by sysmon |
 //! | `preempt_tick` | written by sysmon, read by the holder |
+//! | `timers` | the holder; thieves and sysmon as its module says |
 //! | `parked` | has a lock: the holder enters, any M leaves, sysmon looks |
 //! | `stats` | written by the holder, read by anyone |
 //!
@@ -52,13 +53,16 @@ pub(crate) struct P {
     sudogs: UnsafeCell<Sudogs>,
     /// The cache was cleared, and not filled since.
     pub(crate) cleared: Cell<bool>,
+    /// It was woken by its alarm, and has since run nothing but sleepers and what they made ready. Nobody told it of work, so
+    /// it searches once, not for a while.
+    pub(crate) quiet: Cell<bool>,
     /// The green threads that parked here.
     pub(crate) parked: Parked,
     pub(crate) stats: PStats,
 }
 
 // SAFETY: the table in the module header: deque, cache and ids are reached only through the `unsafe` accessors, whose
-// contract is to hold the P.
+// contract is to hold the P; so is what the timers keep for the holder. A `GRef` is Send.
 unsafe impl Sync for P {}
 
 impl P {
@@ -78,6 +82,7 @@ impl P {
             ids: Cell::new((0, 0)),
             sudogs: UnsafeCell::default(),
             cleared: Cell::new(true),
+            quiet: Cell::new(false),
             parked: Parked::default(),
             stats: PStats::default(),
         }

@@ -14,11 +14,11 @@
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
-use morestack_asm::{GHead, mcall, prologue};
+use morestack_asm::{GHead, mcall, prologue, switch};
 
 use crate::g::{G, GRef, Status};
 use crate::m::{self, M};
-use crate::ready::{Next, ready};
+use crate::ready::{Next, ready_here};
 use crate::task::GArc;
 use crate::token::{PARKED, PARKED_OS, Token, wake};
 use crate::{parked, schedule};
@@ -107,19 +107,28 @@ pub(crate) fn unpark(g: &GArc) {
 /// Gives way to the other runnable green threads: the caller goes to the tail of its run queue. On an OS thread it is
 /// `std::thread::yield_now`. In a destructor during a panic it does nothing.
 pub fn yield_now() {
-    if m::current_g().is_none() {
-        std::thread::yield_now();
-    } else if !std::thread::panicking() {
-        // SAFETY: on a green thread, not unwinding; `gosched_m` queues it once.
-        unsafe { mcall(gosched_m, 0) };
+    let Some((m, g)) = m::current().zip(m::current_g_ptr()) else {
+        return std::thread::yield_now();
+    };
+    if std::thread::panicking() {
+        return;
     }
+    // SAFETY: the green thread that runs here; the scheduler's count goes with it to the queue.
+    let g = unsafe { GRef::from_ptr(g) };
+    // SAFETY: on a green thread, not unwinding; it is queued once.
+    unsafe {
+        match schedule::directly(m, g) {
+            Some(next) => switch(g.head_ptr(), next.head_ptr()),
+            None => mcall(gosched_m, 0),
+        }
+    };
 }
 
 unsafe fn gosched_m(head: *mut GHead, _: usize) {
     // SAFETY: the green thread that called `mcall` on this M, which owns it.
     let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
     g.set_status(Status::Running, Status::Runnable);
-    ready(m.sched(), g, Next::Tail);
+    ready_here(m, g, Next::Tail);
 }
 
 /// A preemption point by hand: for loops that call no function marked [`prologue`](macro@crate::prologue).
@@ -181,7 +190,8 @@ pub(crate) fn sleep_until_timer(m: &M, g: GRef, when: u64) {
     g.set_status(Status::Running, Status::Waiting);
     let published = Token::of_wait(&g).publish(PARKED);
     debug_assert!(published, "nobody wakes a sleeper before its timer is set");
-    m.p().timers.insert(when, g);
+    // SAFETY: on the thread of `m`, which holds its P.
+    unsafe { m.p().timers.insert(when, g, g.tied) };
 }
 
 /// Runs `f` without preempting it: a request that arrives meanwhile is answered when `f` has returned. Nests.

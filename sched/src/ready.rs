@@ -19,7 +19,6 @@ use crate::g::GRef;
 use crate::m::{self, M};
 use crate::sched::Sched;
 use crate::schedule;
-use crate::tied::Tied;
 
 /// How soon.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,17 +60,18 @@ fn send(sched: &Sched, home: &M, g: GRef) {
     sched.idle.wake_tied(&home.sleep);
 }
 
-/// On a worker of the green thread's runtime.
-fn ready_here(m: &M, g: GRef, next: Next) {
+/// The same for a caller that is the thread of `m`, a worker of the green thread's runtime.
+#[inline]
+pub(crate) fn ready_here(m: &M, g: GRef, next: Next) {
     match home(&g) {
         Some(home) if std::ptr::eq(home, m) => match next {
             Next::Soon => {
                 if let Some(displaced) = m.tied_next.replace(Some(g)) {
-                    tied_tail(m, displaced, Tied::push_back);
+                    tied_tail(m, displaced, false);
                 }
             }
-            Next::Tail => tied_tail(m, g, Tied::push_back),
-            Next::Long => tied_tail(m, g, Tied::push_long),
+            Next::Tail => tied_tail(m, g, false),
+            Next::Long => tied_tail(m, g, true),
         },
         Some(home) => send(m.sched(), home, g),
         None => {
@@ -88,26 +88,36 @@ fn ready_here(m: &M, g: GRef, next: Next) {
                     unsafe { m.p().deque() }.push(g);
                 }
             }
-            m.sched().idle.wakep(m.sched());
+            // Alone, there is nobody to wake.
+            if m.sched().ms.len() > 1 {
+                m.sched().idle.wakep(m.sched());
+            }
         }
     }
 }
 
 /// To the tail of the tied queue of `m`, the calling thread's.
-fn tied_tail(m: &M, g: GRef, push: fn(&mut Tied, GRef, usize)) {
+#[inline]
+fn tied_tail(m: &M, g: GRef, long: bool) {
     pull_injected(m);
     // SAFETY: on the thread of `m`, which holds its P; no other reference to the queue is in use.
-    unsafe { push(m.tied(), g, m.p().deque().len()) };
+    let (tied, shared) = unsafe { (m.tied(), m.p().deque().len()) };
+    if long { tied.push_long(g, shared) } else { tied.push_back(g, shared) }
 }
 
 /// What came from outside came before what goes to a tail now: it is let in first. Otherwise a deque that is never empty,
 /// because those in it are preempted and come back, would shut the injector out.
+#[inline]
 fn pull_injected(m: &M) {
-    let injector = &m.sched().injector;
-    if !injector.is_empty() {
-        // A failure means that others took from it at the same time: it is being emptied.
-        // SAFETY: on the thread of `m`, which holds its P.
-        let _ = injector.steal_batch(unsafe { m.p().deque() });
-        schedule::spread(m);
+    if !m.sched().injector.is_empty() {
+        pull(m);
     }
+}
+
+#[cold]
+fn pull(m: &M) {
+    // A failure means that others took from it at the same time: it is being emptied.
+    // SAFETY: on the thread of `m`, which holds its P.
+    let _ = m.sched().injector.steal_batch(unsafe { m.p().deque() });
+    schedule::spread(m);
 }

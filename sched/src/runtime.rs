@@ -15,6 +15,8 @@
 //!    `Sched` is freed; else it stays, as handles of abandoned green threads refer to it.
 //!
 //! A worker that ends its own runtime cannot wait for itself: steps 1 to 4 happen without it, and the `Sched` stays.
+//!
+//! In a child made by `fork` nothing of this happens: see [`crate::fork`].
 
 use std::fmt;
 use std::io;
@@ -29,7 +31,7 @@ use crate::join::JoinHandle;
 use crate::metrics::Metrics;
 use crate::sched::Sched;
 use crate::spawn::{self, Attrs};
-use crate::{fault, m, sysmon, worker};
+use crate::{fault, fork, m, sysmon, worker};
 
 /// A set of OS threads that run green threads.
 ///
@@ -43,6 +45,11 @@ use crate::{fault, m, sysmon, worker};
 /// Joining either gives [`RuntimeStopped`](crate::RuntimeStopped). To let them finish, join them or call
 /// [`shutdown`](Runtime::shutdown). Dropping waits for the workers, so a green thread that never reaches a safepoint
 /// keeps it from returning; dropped by one of its own green threads, a runtime does not wait.
+///
+/// # `fork`
+///
+/// A child made by `fork` has none of the threads of its parent's runtimes, and only `exec` is safe in it, as in every
+/// program with threads. What it asks of this crate ends with an error that says so, and never in a wait.
 ///
 /// ```
 /// let runtime = morestack::Runtime::builder().workers(2).build()?;
@@ -95,8 +102,12 @@ impl Runtime {
     }
 
     fn start(config: Config) -> io::Result<Runtime> {
+        if fork::is_child() {
+            return Err(fork::error());
+        }
         config::debug_env()?;
         fault::install()?;
+        fork::watch();
         let sched = Arc::new(Sched::new(config));
         let mut runtime = Runtime { sched, threads: Vec::new() };
         let n = runtime.sched.ms.len();
@@ -235,6 +246,11 @@ impl fmt::Debug for Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        if fork::is_child() {
+            // Nobody else is there, and somebody who is not may hold a lock.
+            mem::forget(self.sched.clone());
+            return mem::take(&mut self.threads).into_iter().for_each(mem::forget);
+        }
         self.sched.request_stop();
         if self.is_mine() {
             mem::forget(self.sched.clone());
@@ -351,6 +367,9 @@ pub(crate) fn global() -> io::Result<&'static Sched> {
 
 /// The runtime that `spawn` means here: the calling green thread's, else the global one.
 pub(crate) fn here<'a>() -> io::Result<&'a Sched> {
+    if fork::is_child() {
+        return Err(fork::error());
+    }
     match m::current_sched() {
         Some(sched) => Ok(sched),
         None => global(),

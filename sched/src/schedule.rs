@@ -11,13 +11,18 @@
 //! 1. A green thread that its request wants to go on with (`resume`): no scheduling at all.
 //! 2. `tied_next`, then `runnext`: what was just made ready, in the rest of the slice. When the slice is over, and on every
 //!    61st tick, both go to the tails first, so that two green threads that wake each other cannot keep the rest waiting
-//!    even where slices are off. A timer that is due comes into these slots.
+//!    even where slices are off. Sleepers that are due come before both ([`crate::timers`]).
 //! 3. The tied queue and the P's deque, as if they were one queue: first come, first served, but that the long let some
 //!    later ones pass ([`crate::tied`]). The preempted of a worker stand in the one, what has not started yet in the
 //!    other; a new request therefore waits for little more than the slice that runs when it comes.
 //! 4. The injector, which feeds the deque; before all others on every 61st tick, so that local work cannot starve it.
 //! 5. The other workers' deques, half of one at a time, beginning with a random one; their `runnext` last, and only after
 //!    a pause: its owner is about to take it.
+//!
+//! # Directly
+//!
+//! A tied green thread that yields, where its worker has nothing else to look at than its tied queue, is followed by the
+//! first of that queue without a detour over g0 ([`directly`]). The order is the one above; the tick counts on.
 //!
 //! 61 is Go's number: a prime, so that it does not fall in step with a pattern in the program.
 
@@ -37,7 +42,7 @@ use crate::idle::Workers;
 use crate::m::M;
 use crate::ready::{Next, ready};
 use crate::token::{PARKED, Token};
-use crate::{join, p, park, parked, stack, task, timers};
+use crate::{join, p, park, parked, stack, stress, task, timers};
 
 /// See "Order", 2 and 4.
 const INJECTOR_TICK: u32 = 61;
@@ -91,9 +96,8 @@ fn schedule(m: &M) -> Option<GRef> {
             kick_nexts(m);
             p.next_slice(if over { p::stamp() } else { 0 });
         }
-        // After the kick: what was due stays first.
-        run_timers(m);
-        if let Some(g) = m.tied_next.take().or_else(|| p.swap_runnext(None)) {
+        let late = || if over { steal_due(m, &sched.ps[m.random(sched.ps.len())]) } else { None };
+        if let Some(g) = due(m).or_else(late).or_else(|| m.tied_next.take()).or_else(|| p.swap_runnext(None)) {
             sched.idle.stop_spinning(sched, &m.sleep);
             return Some(g);
         }
@@ -103,28 +107,88 @@ fn schedule(m: &M) -> Option<GRef> {
             if !over {
                 p.next_slice(if g.status() == Status::Idle { p::stamp() } else { 0 });
             }
+            p.quiet.set(false);
             return Some(g);
         }
         sleep(m);
     }
 }
 
-/// Of what is due, the earliest runs next: it has waited long enough. The others queue up, in their order.
-fn run_timers(m: &M) {
-    let p = m.p();
-    if p.timers.next() == timers::NEVER {
-        return;
+/// The green thread to run after `g`, which is tied and yields, if that can be done on the spot: then `g` stands in the
+/// queue and the other is Running. On `g` itself.
+///
+/// `g` is in a queue before its context is saved. Only this thread takes from that queue, and it will not look before the
+/// switch is done.
+#[inline]
+pub(crate) fn directly(m: &M, g: GRef) -> Option<GRef> {
+    let (sched, p) = (m.sched(), m.p());
+    let tick = m.tick.get().wrapping_add(1);
+    let alone = g.tied
+        && m.tied_next.get().is_none()
+        && m.inbox.is_empty()
+        && !p.has_work()
+        && p.timers.next() == timers::NEVER
+        && sched.injector.is_empty();
+    if !alone
+        || tick.is_multiple_of(INJECTOR_TICK)
+        || p.preempt_requested()
+        || sched.stop_requested()
+        || stress::is_on()
+    {
+        return None;
     }
-    let now = timers::now();
-    let mut next = Next::Soon;
-    while let Some(g) = p.timers.pop_due(now) {
+    // SAFETY: on the thread of `m`; no other reference to the queue is in use.
+    let next = unsafe { m.tied() }.rotate(g, |next| next.frozen.get().is_none())?;
+    m.tick.set(tick);
+    m.curg.set(Some(next));
+    g.set_status(Status::Running, Status::Runnable);
+    next.set_status(Status::Runnable, Status::Running);
+    p.next_slice(0);
+    Some(next)
+}
+
+/// A sleeper of this P whose time has come.
+fn due(m: &M) -> Option<GRef> {
+    let p = m.p();
+    // SAFETY: on the thread of `m`, which holds its P.
+    while let Some((late, g)) = unsafe { p.timers.take_due() } {
+        p.stats.late(late);
+        if late > timers::HELP_AFTER && p.timers.want_help(timers::now()) {
+            m.sched().idle.wakep(m.sched());
+        }
         // Otherwise sysmon, which is at its stack, wakes it when it is done.
         if Token::of_wait(&g).notify() == PARKED {
             g.set_status(Status::Waiting, Status::Runnable);
-            ready(m.sched(), g, next);
-            next = Next::Tail;
+            return Some(g);
         }
     }
+    None
+}
+
+/// Sleepers of another P, which its worker has not come to: one to run now, some for the queue.
+fn steal_due(m: &M, victim: &p::P) -> Option<GRef> {
+    if victim.timers.next_shared() == timers::NEVER {
+        return None;
+    }
+    let now = timers::now();
+    if !victim.timers.want_help(now) {
+        return None;
+    }
+    let mut first = None;
+    for _ in 0..timers::STOLEN {
+        let Some((when, g)) = victim.timers.steal(now.saturating_sub(timers::HELP_AFTER)) else {
+            break;
+        };
+        m.p().stats.late(now - when);
+        if Token::of_wait(&g).notify() == PARKED {
+            g.set_status(Status::Waiting, Status::Runnable);
+            match first {
+                None => first = Some(g),
+                Some(_) => ready(m.sched(), g, Next::Tail),
+            }
+        }
+    }
+    first
 }
 
 /// What stands first in line goes to the tail.
@@ -186,7 +250,7 @@ fn search(m: &M) -> Option<GRef> {
     if n == 1 || !sched.idle.start_spinning(sched, &m.sleep) {
         return None;
     }
-    for round in 0..STEAL_ROUNDS {
+    for round in 0..if p.quiet.get() { 1 } else { STEAL_ROUNDS } {
         let start = m.random(n);
         for victim in (start..n).chain(0..start).map(|i| &sched.ps[i]).filter(|v| v.index != p.index) {
             let g = loop {
@@ -197,6 +261,7 @@ fn search(m: &M) -> Option<GRef> {
                     Steal::Retry => std::hint::spin_loop(),
                 }
             };
+            let g = g.or_else(|| steal_due(m, victim));
             if let Some(g) = g.or_else(|| (round == STEAL_ROUNDS - 1).then(|| victim.swap_runnext(None)).flatten()) {
                 p.stats.steals.add(1);
                 return Some(g);
@@ -205,7 +270,7 @@ fn search(m: &M) -> Option<GRef> {
         if let Some(g) = from_injector(m) {
             return Some(g);
         }
-        for _ in 0..RUNNEXT_PAUSE {
+        for _ in 0..if p.quiet.get() { 0 } else { RUNNEXT_PAUSE } {
             std::hint::spin_loop();
         }
     }
@@ -216,12 +281,14 @@ fn search(m: &M) -> Option<GRef> {
 /// stacks back, once.
 fn sleep(m: &M) {
     let (sched, p) = (m.sched(), m.p());
-    let work = || sched.has_work() || !m.inbox.is_empty() || sched.stop_requested();
+    let timer_due = || p.timers.next() != timers::NEVER && p.timers.next() <= timers::now();
+    let work = || sched.has_work() || !m.inbox.is_empty() || sched.stop_requested() || timer_due();
     let clears = Cell::new(None);
     let alarm = || {
         p.idle.store(true, Relaxed);
         clears.set((!p.cleared.get()).then(|| Instant::now() + IDLE_BEFORE_CLEAR));
-        let timer = Some(p.timers.next()).filter(|when| *when != timers::NEVER).and_then(timers::instant);
+        // SAFETY: on the thread of `m`, which holds its P.
+        let timer = Some(unsafe { p.timers.alarm() }).filter(|when| *when != timers::NEVER).and_then(timers::instant);
         clears.get().into_iter().chain(timer).min()
     };
     if sched.idle.sleep(&m.sleep, work, alarm) {
@@ -233,6 +300,10 @@ fn sleep(m: &M) {
         p.next_slice(p::stamp());
         p.idle.store(false, Relaxed);
         sched.sysmon.worker_woke();
+        p.quiet.set(timer_due());
+    } else {
+        // There is work that a quiet search does not look for.
+        p.quiet.set(false);
     }
 }
 
@@ -366,7 +437,9 @@ pub(crate) fn abandon_all(m: &M) {
     let (tied, deque) = unsafe { (m.tied(), p.deque()) };
     m.inbox.drain(|g| tied.push_back(g, 0));
     let nexts = [m.tied_next.take(), p.swap_runnext(None), m.take_resume()];
-    let started = nexts.into_iter().flatten().chain(std::iter::from_fn(|| tied.pop_front())).chain(p.timers.take_all());
+    // SAFETY: as above.
+    let asleep = unsafe { p.timers.take_all() };
+    let started = nexts.into_iter().flatten().chain(std::iter::from_fn(|| tied.pop_front())).chain(asleep);
     let queued = std::iter::from_fn(|| deque.pop());
     m.sched().leave_unstarted(started.chain(queued).filter(|g| g.status() == Status::Idle));
 }

@@ -15,7 +15,7 @@ use crate::join::JoinHandle;
 use crate::ready::{Next, ready};
 use crate::sched::Sched;
 use crate::site::Site;
-use crate::{config, m, runtime, task};
+use crate::{config, fork, m, runtime, task};
 
 /// What may be said of a green thread before it runs.
 #[derive(Default)]
@@ -47,6 +47,9 @@ where
 {
     // A loop that spawns is preempted like any other.
     prologue!();
+    if fork::is_child() {
+        refuse(&fork::error());
+    }
     let kind = attrs.stack.unwrap_or(StackKind::reserved(sched.config.stack_size));
     let id = match m::current_of(sched) {
         Some(m) => {
@@ -161,11 +164,20 @@ where
 
 /// The runtime of the caller, or the global one; a global one that cannot start ends the process.
 fn here_or_exit<'a>() -> &'a Sched {
-    runtime::here().unwrap_or_else(|error| {
-        // Nobody may be reading.
-        let _ = writeln!(io::stderr(), "morestack: {error}");
-        std::process::exit(2)
-    })
+    runtime::here().unwrap_or_else(|error| refuse(&error))
+}
+
+/// Ends the process, where there is no way to return an error.
+#[cold]
+fn refuse(error: &io::Error) -> ! {
+    // Nobody may be reading.
+    let _ = writeln!(io::stderr(), "morestack: {error}");
+    if fork::is_child() {
+        // Exit handlers may want locks that nobody holds any more.
+        // SAFETY: a plain system call.
+        unsafe { libc::_exit(2) };
+    }
+    std::process::exit(2)
 }
 
 /// The kinds of stack that a [`Builder`] may ask for.

@@ -44,6 +44,11 @@ pub(crate) fn preempts() -> bool {
     MODE.load(Relaxed) & PREEMPT != 0
 }
 
+/// Whether anything is done more often than it has to be.
+pub(crate) fn is_on() -> bool {
+    MODE.load(Relaxed) != 0
+}
+
 /// Whether copying green threads shrink whenever they wait.
 pub(crate) fn shrinks() -> bool {
     MODE.load(Relaxed) & MOVE != 0

@@ -5,6 +5,7 @@
 //! | [`idle`](crate::idle), [`m`](crate::m) | submitting and going idle; the inbox; the parker |
 //! | [`token`](crate::token) | the park token |
 //! | [`sysmon`](crate::sysmon) | its alarm |
+//! | [`timers`](crate::timers) | the untied sleepers of a P |
 //! | [`sched`](crate::sched) | visitors |
 //!
 //! These take atomics, locks and fences from here, and nowhere else. `loom.rs` runs them in all the orders that matter.
@@ -18,7 +19,7 @@ pub(crate) use self::real::*;
 #[cfg(not(loom))]
 mod real {
     pub(crate) use std::cell::Cell;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
     pub(crate) use std::thread::yield_now;
 
     pub(crate) use parking_lot::{Condvar, Mutex};
@@ -31,7 +32,7 @@ mod model {
     use std::time::Instant;
 
     pub(crate) use loom::cell::Cell;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
     pub(crate) use loom::thread::yield_now;
 
     #[cfg(test)]

@@ -1,8 +1,9 @@
 //! `sysmon` (S23): a thread without a P that watches the workers.
 //!
-//! It asks for preemption of slices that have lasted long enough, and of busy workers whose timers are due. It sleeps
-//! until the next such moment, and when all workers are idle, until one is not: an idle runtime uses no CPU. In between
-//! it sweeps stacks ([`crate::sweep`]).
+//! It asks for preemption of slices that have lasted long enough, and of busy workers whose timers are due. For untied
+//! sleepers that are late all the same it wakes another worker ([`crate::timers`]). It sleeps until the next such moment,
+//! and when all workers are idle, until one is not: an idle runtime uses no CPU. In between it sweeps stacks
+//! ([`crate::sweep`]).
 //!
 //! # When a slice began
 //!
@@ -55,6 +56,10 @@ const EARLY: u64 = 15_000;
 /// Time until a request that was not answered is repeated, at most: it may have been overwritten by a switch.
 const AGAIN: Duration = Duration::from_millis(1);
 
+/// A slice is not cut short for a timer before it has lasted for so many nanoseconds: where many sleep, some timer is always
+/// due, and each request costs a wake-up of sysmon and a switch. The shortest useful slice; timers are later by as much.
+const CUT_AFTER: u64 = 100_000;
+
 /// Nanoseconds of work on stacks at a time while all workers are idle: how late sysmon may notice that one is not.
 const CHORE: u64 = 50_000;
 
@@ -101,6 +106,8 @@ impl Alarm {
 struct Look {
     tick: u32,
     since: u64,
+    /// It was asked for preemption.
+    asked: bool,
 }
 
 /// Time stamps in nanoseconds, by comparing the two clocks over the time that sysmon runs.
@@ -178,11 +185,11 @@ pub(crate) fn run(sched: &Sched) {
             busy = true;
             let tick = p.schedtick.load(Relaxed);
             if tick != look.tick {
-                *look = Look { tick, since: stamps.time(p.slice_start.load(Relaxed)) };
+                *look = Look { tick, since: stamps.time(p.slice_start.load(Relaxed)), asked: false };
             }
             let timer = p.timers.next();
             let due = match slice {
-                Some(slice) => (look.since + slice - early).min(timer),
+                Some(slice) => (look.since + slice - early).min(timer.max(look.since + CUT_AFTER)),
                 None => u64::MAX,
             };
             if now >= due || stop {
@@ -191,11 +198,18 @@ pub(crate) fn run(sched: &Sched) {
                 m.poison();
                 next = next.min(now + AGAIN.as_nanos() as u64);
                 // The next slice is not over before the next look, but a timer may be due.
-                if slice.is_some() && timer > now {
-                    next = next.min(timer);
+                if slice.is_some() && !std::mem::replace(&mut look.asked, true) {
+                    next = next.min(timer.max(now + CUT_AFTER));
                 }
             } else {
                 next = next.min(due);
+            }
+            if p.timers.want_help(now) {
+                // In vain if it goes to a worker that has just looked: so it is repeated, as the request above is.
+                sched.idle.wakep(sched);
+                next = next.min(now + AGAIN.as_nanos() as u64);
+            } else {
+                next = next.min(p.timers.next_shared().saturating_add(timers::HELP_AFTER));
             }
         }
         idle_looks = if busy { 0 } else { idle_looks + 1 };

@@ -47,6 +47,7 @@ impl<T> Tied<T> {
     }
 
     /// To the tail, behind the `shared` green threads that wait in the deque.
+    #[inline]
     pub(crate) fn push_back(&mut self, g: T, shared: usize) {
         self.queue.push_back((g, self.taken + shared as u64));
     }
@@ -57,15 +58,31 @@ impl<T> Tied<T> {
     }
 
     /// The first, if its turn has come.
+    #[inline]
     pub(crate) fn pop_due(&mut self) -> Option<T> {
-        let first = self.first()?;
-        let (_, ticket) = first.front()?;
-        if *ticket <= self.taken { self.first()?.pop_front().map(|(g, _)| g) } else { None }
+        let taken = self.taken;
+        let first = self.first();
+        if first.front()?.1 > taken {
+            return None;
+        }
+        first.pop_front().map(|(g, _)| g)
     }
 
     /// The first.
     pub(crate) fn pop_front(&mut self) -> Option<T> {
-        self.first()?.pop_front().map(|(g, _)| g)
+        self.first().pop_front().map(|(g, _)| g)
+    }
+
+    /// Takes the first if `wanted`, and puts `g` at the tail, where the worker has nothing but this queue to look at. None,
+    /// and nothing has changed, where there is none, or where some are long.
+    #[inline]
+    pub(crate) fn rotate(&mut self, g: T, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
+        if !self.long.is_empty() || !wanted(&self.queue.front()?.0) {
+            return None;
+        }
+        let first = self.queue.pop_front().map(|(g, _)| g);
+        self.queue.push_back((g, self.taken));
+        first
     }
 
     /// The worker took a shared one.
@@ -74,10 +91,13 @@ impl<T> Tied<T> {
     }
 
     /// The queue whose first has the lower ticket.
-    fn first(&mut self) -> Option<&mut VecDeque<(T, u64)>> {
+    #[inline]
+    fn first(&mut self) -> &mut VecDeque<(T, u64)> {
+        if self.long.is_empty() {
+            return &mut self.queue;
+        }
         let ticket = |queue: &VecDeque<(T, u64)>| queue.front().map_or(u64::MAX, |(_, ticket)| *ticket);
-        let queue = if ticket(&self.queue) <= ticket(&self.long) { &mut self.queue } else { &mut self.long };
-        (!queue.is_empty()).then_some(queue)
+        if ticket(&self.queue) <= ticket(&self.long) { &mut self.queue } else { &mut self.long }
     }
 }
 
@@ -109,6 +129,20 @@ mod tests {
         // What was taken before does not count again.
         tied.push_back('3', 1);
         assert_eq!(order(&mut tied, "fg"), "f3g");
+    }
+
+    #[test]
+    fn rotation_keeps_the_order() {
+        let mut tied = Tied::new();
+        assert_eq!(tied.rotate('0', |_| true), None);
+        tied.push_back('1', 0);
+        tied.push_back('2', 0);
+        assert_eq!(tied.rotate('0', |first| *first == '2'), None);
+        assert_eq!(tied.rotate('0', |first| *first == '1'), Some('1'));
+        assert_eq!(order(&mut tied, ""), "20");
+        tied.push_back('1', 0);
+        tied.push_long('L', 0);
+        assert_eq!(tied.rotate('0', |_| true), None, "the long have tickets to compare");
     }
 
     #[test]

@@ -1,18 +1,64 @@
 //! The timers of a P: who sleeps until when.
 //!
-//! A sleeping green thread is owned by its entry here. Entries are added by the P's own M and taken by it: when it
-//! schedules, and when it sleeps for want of work, for which it sets its alarm by [`Timers::next`]. While the P is busy
-//! with a green thread that does not give way, sysmon sees `next` pass and asks for preemption.
+//! A sleeping green thread is owned by its entry here, until somebody takes the entry because its time has come.
+//!
+//! | heap | holds | put in by | taken by |
+//! |---|---|---|---|
+//! | `own` | the tied | the holder of the P | the holder of the P; no lock |
+//! | `shared` | the untied | the holder of the P | anyone, under the lock |
+//!
+//! A tied sleeper can run on one M only, and that M looks here before it looks anywhere else. So there is nothing to steal.
+//! The earliest of each heap is published (`next_own`, `next_shared`): read by anyone, written by whoever changes the heap.
+//!
+//! # Who looks when
+//!
+//! ```text
+//!   the P's M is       its own timers                            untied ones, late by HELP_AFTER
+//!   ───────────        ──────────────                            ───────────────────────────────
+//!   switching          `schedule` takes what is due, first       the searching take them; and the busy, now and then
+//!   asleep             its alarm rings                           the same
+//!   in a hog           sysmon asks for preemption                the same; sysmon wakes a worker, which searches
+//! ```
+//!
+//! *What is due runs before what is queued*, up to [`IN_A_ROW`] in turn for each that comes from a queue: a crowd that was
+//! spawned at once does not make sleepers late, and sleepers do not starve the crowd.
+//!
+//! *A worker that cannot keep up is helped*: when untied sleepers of it are late by [`HELP_AFTER`] it wakes another worker,
+//! as for any work; and where all are busy, each looks at the timers of a random one whenever a slice is over.
+//!
+//! # No sleeper is forgotten
+//!
+//! 1. Only the M that holds the P inserts. It inserts on g0, while it is awake, and then schedules. So nobody inserts into
+//!    the timers of a P whose M sleeps, and an alarm never has to be set anew from outside.
+//! 2. Before it sleeps the M sets its alarm by `next`. The published time may be too early, because a thief has taken the
+//!    earliest meanwhile: the alarm then rings for nothing. It is never too late: what is published was stored under the
+//!    lock after the change, and the only one that could bring it forward is the M itself.
+//! 3. While the M is awake and runs green threads, it schedules when they give way, and looks. If one does not, the worker
+//!    is not `idle`, and while that is so sysmon does not sleep and looks at `next`: it asks for preemption once that has
+//!    passed, and again until `next` changes. If the hog has no prologues that does not help the tied: nothing can. For the
+//!    untied sysmon also wakes another worker, again and again while they are late and a worker is idle. One that has been
+//!    woken comes back searching, and looks at all timers. A wake-up that goes to a searching worker which has already
+//!    looked may be in vain; the next one is not. `loom.rs` has the model.
+//!
+//! *Nobody wakes twice*: an entry is taken once, from a heap that one thread at a time may change. Whoever took it notifies
+//! the wait token, which decides between it and sysmon's scanner ([`crate::token`]).
+//!
+//! *Nobody wakes early*: an entry is taken only when a clock read has passed its time, by a thief too.
+//!
+//! # Few alarms
+//!
+//! A wake-up of a worker costs several microseconds of system time, ten times what a sleeper costs. So after it has served
+//! timers a worker sleeps for [`SLACK`] at least and then takes all that is due. A sleeper that comes by itself does not
+//! wait for this.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::cell::{Cell, UnsafeCell};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::g::GRef;
+use crate::p;
+use crate::sync::{AtomicU64, Mutex};
 
 /// No timer.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -46,75 +92,337 @@ pub(crate) fn instant(nanos: u64) -> Option<Instant> {
     epoch().checked_add(Duration::from_nanos(nanos))
 }
 
-pub(crate) struct Timers {
-    heap: Mutex<BinaryHeap<Reverse<Entry>>>,
-    /// When the earliest is due: read by sysmon without the lock, written under it.
-    next: AtomicU64,
+/// Nanoseconds between two alarms of a worker, at least: at worst it wakes 10,000 times a second, for a tenth of a processor.
+/// Half of it costs a third more processor time where 100,000 sleep; twice as much makes them late by that.
+const SLACK: u64 = 100_000;
+
+/// How late an untied sleeper is when others than its own worker look after it, in nanoseconds. A worker that was woken by
+/// its alarm is later than `SLACK` now and then; if thieves came sooner, both would wake for the same sleeper.
+pub(crate) const HELP_AFTER: u64 = 200_000;
+
+/// Sleepers that run one after another while something is queued. As many take about as long as a short slice.
+const IN_A_ROW: u32 = 64;
+
+/// Sleepers taken by a thief at a time: plucked from thin air, about ten microseconds of work.
+pub(crate) const STOLEN: usize = 16;
+
+/// Ticks of the time stamp counter between two looks at the clock while the worker switches: a microsecond or less. The
+/// clock costs as much as a switch.
+const LOOK_EVERY: u64 = 1_000;
+
+pub(crate) struct Timers<T = GRef> {
+    own: UnsafeCell<Heap<T>>,
+    shared: Mutex<Heap<T>>,
+    next_own: AtomicU64,
+    next_shared: AtomicU64,
+    /// The last look at the clock: the time stamp, and the time. From here on the holder's.
+    looked: Cell<(u64, u64)>,
+    /// When it last took a sleeper.
+    served: Cell<u64>,
+    /// How many it took since anything else.
+    in_a_row: Cell<u32>,
 }
 
-struct Entry {
-    when: u64,
-    g: GRef,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.when == other.when
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
-        self.when.cmp(&other.when)
-    }
-}
-
-impl Timers {
-    pub(crate) fn new() -> Timers {
-        Timers { heap: Mutex::new(BinaryHeap::new()), next: AtomicU64::new(NEVER) }
+impl<T: Copy> Timers<T> {
+    pub(crate) fn new() -> Timers<T> {
+        Timers {
+            own: UnsafeCell::new(Heap::new()),
+            shared: Mutex::new(Heap::new()),
+            next_own: AtomicU64::new(NEVER),
+            next_shared: AtomicU64::new(NEVER),
+            looked: Cell::new((0, 0)),
+            served: Cell::new(0),
+            in_a_row: Cell::new(0),
+        }
     }
 
     /// When the earliest timer is due, or NEVER.
     #[inline]
     pub(crate) fn next(&self) -> u64 {
-        self.next.load(Ordering::Relaxed)
+        self.next_own.load(Ordering::Relaxed).min(self.next_shared())
+    }
+
+    /// When the earliest of the untied is due, or NEVER.
+    #[inline]
+    pub(crate) fn next_shared(&self) -> u64 {
+        self.next_shared.load(Ordering::Relaxed)
     }
 
     /// `g` sleeps until `when`.
-    pub(crate) fn insert(&self, when: u64, g: GRef) {
-        let mut heap = self.heap.lock();
-        heap.push(Reverse(Entry { when, g }));
-        self.publish(&heap);
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds the P.
+    pub(crate) unsafe fn insert(&self, when: u64, g: T, tied: bool) {
+        if tied {
+            // SAFETY: only the holder reaches it, and no reference outlives a call.
+            let heap = unsafe { &mut *self.own.get() };
+            heap.push(when, g);
+            self.next_own.store(heap.next(), Ordering::Relaxed);
+        } else {
+            let mut heap = self.shared.lock();
+            heap.push(when, g);
+            self.next_shared.store(heap.next(), Ordering::Relaxed);
+        }
     }
 
-    /// Takes one sleeper that is due.
-    pub(crate) fn pop_due(&self, now: u64) -> Option<GRef> {
+    /// The present, or less: what the clock said when the time stamp counter was [`LOOK_EVERY`] ticks lower, at most.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds the P.
+    unsafe fn recently(&self) -> u64 {
+        let (stamp, (then, time)) = (p::stamp(), self.looked.get());
+        if stamp.wrapping_sub(then) < LOOK_EVERY {
+            return time;
+        }
+        let time = now();
+        self.looked.set((stamp, time));
+        time
+    }
+
+    /// Takes a sleeper that is due, and says by how much it is late. None also where [`IN_A_ROW`] have been taken: then it
+    /// is for others to run.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds the P.
+    #[inline]
+    pub(crate) unsafe fn take_due(&self) -> Option<(u64, T)> {
+        if self.next() == NEVER {
+            return None;
+        }
+        let in_a_row = self.in_a_row.replace(0);
+        if in_a_row == IN_A_ROW {
+            return None;
+        }
+        // SAFETY: by the contract.
+        let (now, due) = unsafe {
+            let now = self.recently();
+            (now, self.pop_due(now))
+        };
+        let (when, g) = due?;
+        self.served.set(now);
+        self.in_a_row.set(in_a_row + 1);
+        Some((now - when, g))
+    }
+
+    /// Takes the earliest sleeper that is due at `now`, and when that was.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds the P.
+    unsafe fn pop_due(&self, now: u64) -> Option<(u64, T)> {
+        let (own, shared) = (self.next_own.load(Ordering::Relaxed), self.next_shared());
+        if own > shared {
+            return self.steal(now);
+        }
+        // SAFETY: only the holder reaches it, and no reference outlives a call.
+        let heap = unsafe { &mut *self.own.get() };
+        let due = heap.pop_due(now)?;
+        self.next_own.store(heap.next(), Ordering::Relaxed);
+        Some(due)
+    }
+
+    /// Takes the earliest of the untied that were due at `until`, and when that was.
+    pub(crate) fn steal(&self, until: u64) -> Option<(u64, T)> {
+        if self.next_shared() > until {
+            return None;
+        }
+        let mut heap = self.shared.lock();
+        let due = heap.pop_due(until)?;
+        self.next_shared.store(heap.next(), Ordering::Relaxed);
+        Some(due)
+    }
+
+    /// [`steal`](Self::steal) with a mistake in it, for `loom.rs`.
+    #[cfg(all(test, loom))]
+    pub(crate) fn steal_with_a_late_store(&self, until: u64) -> Option<(u64, T)> {
+        let (due, next) = {
+            let mut heap = self.shared.lock();
+            (heap.pop_due(until), heap.next())
+        };
+        self.next_shared.store(next, Ordering::Relaxed);
+        due
+    }
+
+    /// Whether other workers should look after the untied.
+    #[inline]
+    pub(crate) fn want_help(&self, now: u64) -> bool {
+        self.next_shared() <= now.saturating_sub(HELP_AFTER)
+    }
+
+    /// When a worker that goes to sleep is to wake for them, or NEVER.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds the P.
+    pub(crate) unsafe fn alarm(&self) -> u64 {
+        self.next().max(self.served.get() + SLACK)
+    }
+
+    /// Takes all sleepers: the runtime stops.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds the P.
+    pub(crate) unsafe fn take_all(&self) -> Vec<T> {
+        let shared = std::mem::replace(&mut *self.shared.lock(), Heap::new());
+        // SAFETY: by the contract.
+        let own = unsafe { std::mem::replace(&mut *self.own.get(), Heap::new()) };
+        self.next_own.store(NEVER, Ordering::Relaxed);
+        self.next_shared.store(NEVER, Ordering::Relaxed);
+        own.entries.into_iter().chain(shared.entries).map(|(_, g)| g).collect()
+    }
+}
+
+/// A heap of arity 4, the earliest on top: half as deep as a binary one, and the four that are compared on the way down lie
+/// in one or two lines of the cache.
+struct Heap<T> {
+    entries: Vec<(u64, T)>,
+}
+
+const ARITY: usize = 4;
+
+/// Entries that a heap keeps room for after a crowd has left.
+const KEPT: usize = 1024;
+
+impl<T: Copy> Heap<T> {
+    fn new() -> Heap<T> {
+        Heap { entries: Vec::new() }
+    }
+
+    fn next(&self) -> u64 {
+        self.entries.first().map_or(NEVER, |first| first.0)
+    }
+
+    fn push(&mut self, when: u64, g: T) {
+        let mut at = self.entries.len();
+        self.entries.push((when, g));
+        while at > 0 {
+            let above = (at - 1) / ARITY;
+            if self.entries[above].0 <= when {
+                break;
+            }
+            self.entries[at] = self.entries[above];
+            at = above;
+        }
+        self.entries[at] = (when, g);
+    }
+
+    fn pop_due(&mut self, now: u64) -> Option<(u64, T)> {
         if self.next() > now {
             return None;
         }
-        let mut heap = self.heap.lock();
-        if heap.peek().is_none_or(|Reverse(e)| e.when > now) {
-            return None;
+        let last = self.entries.pop()?;
+        let entries = &mut self.entries[..];
+        let Some(&first) = entries.first() else {
+            return Some(last);
+        };
+        let mut at = 0;
+        loop {
+            let below = ARITY * at + 1;
+            let end = (below + ARITY).min(entries.len());
+            let Some(least) = (below..end).min_by_key(|&i| entries[i].0).filter(|&i| entries[i].0 < last.0) else {
+                break;
+            };
+            entries[at] = entries[least];
+            at = least;
         }
-        let g = heap.pop().map(|Reverse(e)| e.g);
-        self.publish(&heap);
-        g
+        entries[at] = last;
+        // A vector does not shrink by itself.
+        if self.entries.capacity() > KEPT && self.entries.len() < self.entries.capacity() / 8 {
+            self.entries.shrink_to(KEPT.max(self.entries.len() * 2));
+        }
+        Some(first)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heap_sorts_and_keeps_to_the_time() {
+        let mut heap = Heap::new();
+        let mut x = 1_u64;
+        let mut times: Vec<u64> = (0..5000)
+            .map(|_| {
+                x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (x >> 33) % 2000
+            })
+            .collect();
+        times.iter().for_each(|&when| heap.push(when, when));
+        times.sort_unstable();
+        for (i, &when) in times.iter().enumerate() {
+            assert_eq!(heap.next(), when);
+            assert_eq!(when.checked_sub(1).and_then(|early| heap.pop_due(early)), None);
+            assert_eq!(heap.pop_due(when), Some((when, when)), "entry {i}");
+        }
+        assert_eq!(heap.next(), NEVER);
+        assert!(heap.entries.capacity() <= KEPT);
     }
 
-    /// Takes all sleepers.
-    pub(crate) fn take_all(&self) -> Vec<GRef> {
-        let mut heap = self.heap.lock();
-        let all = heap.drain().map(|Reverse(e)| e.g).collect();
-        self.publish(&heap);
-        all
+    #[test]
+    fn of_both_heaps_the_earliest_comes_first() {
+        let timers = Timers::new();
+        // SAFETY: this thread is the only one.
+        unsafe {
+            (0..100).for_each(|when| timers.insert(when, when, when % 3 == 0));
+            assert_eq!(timers.next(), 0);
+            for when in 0..100 {
+                assert_eq!(timers.pop_due(1000), Some((when, when)));
+            }
+            assert_eq!((timers.next(), timers.pop_due(1000)), (NEVER, None));
+        }
     }
 
-    fn publish(&self, heap: &BinaryHeap<Reverse<Entry>>) {
-        self.next.store(heap.peek().map_or(NEVER, |Reverse(e)| e.when), Ordering::Relaxed);
+    /// A thief leaves the tied.
+    #[test]
+    fn only_the_untied_are_stolen() {
+        let timers = Timers::new();
+        // SAFETY: this thread is the only one.
+        unsafe {
+            (0..10).for_each(|when| timers.insert(when, when, when % 2 == 0));
+        }
+        let stolen: Vec<_> = std::iter::from_fn(|| timers.steal(7)).map(|(_, g)| g).collect();
+        assert_eq!(stolen, [1, 3, 5, 7]);
+        // SAFETY: as above.
+        unsafe {
+            assert_eq!(timers.take_all(), [0, 2, 4, 6, 8, 9]);
+            assert_eq!(timers.next(), NEVER);
+        }
+    }
+
+    /// However many are due, others get their turn.
+    #[test]
+    fn so_many_in_a_row() {
+        let timers = Timers::new();
+        // SAFETY: this thread is the only one.
+        unsafe {
+            (0..200).for_each(|g| timers.insert(0, g, g % 2 == 0));
+            let rows: Vec<_> = (0..4).map(|_| std::iter::from_fn(|| timers.take_due()).count() as u32).collect();
+            assert_eq!(rows, [IN_A_ROW, IN_A_ROW, IN_A_ROW, 200 - 3 * IN_A_ROW]);
+        }
+    }
+
+    #[test]
+    fn a_worker_that_has_served_sleeps_for_a_while() {
+        let timers = Timers::new();
+        // SAFETY: this thread is the only one.
+        unsafe {
+            while now() < SLACK {}
+            let start = now();
+            timers.insert(start, 1, true);
+            assert_eq!(timers.alarm(), start);
+            assert!(timers.take_due().is_some());
+            timers.insert(start + 1, 2, true);
+            assert!(timers.alarm() >= start + SLACK);
+            timers.insert(0, 3, true);
+            timers.insert(start + 100 * SLACK, 4, false);
+            timers.pop_due(start + 1);
+            timers.pop_due(start + 1);
+            assert_eq!(timers.alarm(), start + 100 * SLACK);
+        }
     }
 }

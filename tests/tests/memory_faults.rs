@@ -96,9 +96,10 @@ fn exhausted() {
     assert!(finished.status.success(), "{finished}");
     let line = |start: &str| finished.stdout.lines().find(|line| line.starts_with(start)).unwrap_or_default();
 
-    // 256 spans of 15.
-    assert_eq!(value(&finished, "reserved finished"), 3840, "{finished}");
-    assert_eq!(value(&finished, "reserved refused"), 6000 - 3840, "{finished}");
+    // 256 spans of 15, but for what lies in the cache of the other worker when one finds none: 16 at most.
+    let had = value(&finished, "reserved finished");
+    assert!((3840 - 16..=3840).contains(&had), "{finished}");
+    assert_eq!(value(&finished, "reserved refused"), 6000 - had, "{finished}");
     assert_eq!(
         line("reserved error "),
         "reserved error no stack of 256 KiB: no room for 4 MiB: 1 GiB of the 1 GiB reserved for stacks are in use",

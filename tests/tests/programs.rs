@@ -36,13 +36,16 @@ fn same(name: &str, args: &[&str], environment: &[(&str, &str)]) {
         let [moves, preemptions, freezes] = done(&finished);
         assert!(on == "go" || moves + freezes == 0, "a reserved stack moved: {finished}");
         assert!(on != "go" || !stress.contains("move") || moves >= EVERY, "stacks did not move: {finished}");
-        assert!(on != "go" || !stress.contains("freeze") || freezes >= EVERY, "stacks did not freeze: {finished}");
+        assert!(on != "go" || !stress.contains("freeze") || freezes >= WAITS, "stacks did not freeze: {finished}");
         assert!(!stress.contains("preempt") || preemptions >= EVERY, "nothing was preempted: {finished}");
     }
 }
 
 /// Prologues that every program passes at least, even when small.
 const EVERY: u64 = 300;
+
+/// Waits of the program that waits. Whether an operation has to wait is a matter of luck; it is never one in ten only.
+const WAITS: u64 = EVERY / 10;
 
 const MOVE: &[(&str, &str)] = &[("MORESTACK_STRESS", "move"), ("MORESTACK_EFENCE", "1")];
 const BOTH: &[(&str, &str)] = &[("MORESTACK_STRESS", "move,preempt"), ("MORESTACK_EFENCE", "1")];
