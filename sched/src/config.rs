@@ -10,6 +10,12 @@ use morestack_stacks::{FIXED_STACK, MAX_STACK, round_stack_size};
 /// More threads than that help nobody and are a typing error.
 const MAX_WORKERS: usize = 1024;
 
+/// More than the workers that there may be, and than blocking calls are of use at a time.
+const MAX_THREADS: usize = 32_768;
+
+/// As Go has: a mistake is found before the system is out of threads, and nothing else is limited.
+const DEFAULT_MAX_THREADS: usize = 10_000;
+
 /// A slice costs a wake-up of sysmon and a switch: below this, little else would be done.
 const MIN_SLICE: Duration = Duration::from_micros(20);
 
@@ -30,6 +36,7 @@ const MIN_FREEZE_AFTER: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) workers: usize,
+    pub(crate) max_threads: usize,
     pub(crate) pin_workers: bool,
     pub(crate) time_slice: Option<Duration>,
     pub(crate) stack_size: usize,
@@ -42,6 +49,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             workers: num_cpus::get().clamp(1, MAX_WORKERS),
+            max_threads: DEFAULT_MAX_THREADS,
             pin_workers: false,
             time_slice: Some(DEFAULT_SLICE),
             stack_size: DEFAULT_STACK,
@@ -79,6 +87,9 @@ impl Config {
     /// What the builder was given.
     pub(crate) fn check(mut self) -> io::Result<Config> {
         check_workers("workers", self.workers)?;
+        if !(self.workers..=MAX_THREADS).contains(&self.max_threads) {
+            return Err(bad("max_threads", &self.max_threads, threads_allowed(self.workers)));
+        }
         check_slice("time_slice", self.time_slice)?;
         check_freeze("freeze_after", self.freeze_after)?;
         self.stack_size = check_stack("stack_size", self.stack_size)?;
@@ -108,7 +119,7 @@ pub(crate) fn check_stack(name: &str, size: usize) -> io::Result<usize> {
     }
 }
 
-fn check_workers(name: &str, workers: usize) -> io::Result<()> {
+pub(crate) fn check_workers(name: &str, workers: usize) -> io::Result<()> {
     if (1..=MAX_WORKERS).contains(&workers) { Ok(()) } else { Err(bad(name, &workers, workers_allowed())) }
 }
 
@@ -139,6 +150,10 @@ fn check_duration(name: &str, value: Option<Duration>, least: Duration, allowed:
 
 fn workers_allowed() -> String {
     format!("a whole number from 1 to {MAX_WORKERS}")
+}
+
+fn threads_allowed(workers: usize) -> String {
+    format!("a whole number from {workers}, the number of workers, to {MAX_THREADS}")
 }
 
 fn slice_allowed() -> String {

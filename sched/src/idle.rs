@@ -37,22 +37,66 @@
 //! see a spinner and need not wake another one. This is the chain that spreads a burst: each woken worker that finds
 //! work, and was the last spinner, wakes the next.
 //!
-//! `loom.rs` checks this on models: two workers and a submitter, one worker and two submitters, an inbox and an alarm.
+//! # Workers without a P
+//!
+//! A worker is an M, and usually it keeps its P for good. When one is stuck in the operating system, its P goes to another
+//! ([`crate::hold`]), and then there are more workers than Ps. Those without stand in one of two further lists, under the
+//! same lock:
+//!
+//! | list | | leaves it |
+//! |---|---|---|
+//! | idle | holds a P, has nothing to do, sleeps | woken for work; or *robbed* of its P, and then free |
+//! | free | no P, nothing to do, sleeps | given a P that sysmon has taken; or wanting, for tied work; or retires |
+//! | wanting | no P, and something that only it can run; sleeps | given a P, the oldest first |
+//!
+//! *No worker wants a P while another idles with one.* Whoever comes to want one takes that of an idle worker, under the lock
+//! (`take_p`), and stands in `wanting` only where there is none. A worker that goes idle afterwards sees `n_wanting` in W4,
+//! and gives its P away instead of sleeping.
+//!
+//! *Robbing loses no wake-up.* The robber comes back as a spinner, as if it had been woken in the place of the robbed: what
+//! its `stop_spinning` sees covers what was submitted before. A worker that is robbed between W1 and W5 although its W4 has
+//! found work tells the next (`wakep`).
+//!
+//! *Tied work for one without a P*: the sender takes it from `free` and does what wants a P does. It misses it in both lists
+//! only before the worker looks into its inbox: after W3, or after the fence of `wait_for_p`. `n_free` is written before
+//! `n_idle` goes down, so that who is robbed is in one of the counts.
+//!
+//! *Whoever is taken from a list gets a token*, by the one that took it, with a P or, when the runtime stops, without; but
+//! from `free` to `wanting` it only changes its place. So a worker that wakes by itself and is in no list waits for its token.
+//!
+//! `loom.rs` checks this on models: two workers and a submitter, one worker and two submitters, an inbox and an alarm, and
+//! two workers with one P.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Instant;
 
 use crate::m::Parker;
-use crate::sync::{AtomicUsize, Cell, Mutex, fence};
+use crate::sync::{AtomicUsize, Cell, Mutex, MutexGuard, fence};
+
+/// No P.
+const NO_P: usize = usize::MAX;
 
 #[derive(Default)]
 pub(crate) struct Idle {
-    /// The indices of the sleeping workers, the last to come on top: its cache is the warmest.
-    list: Mutex<Vec<usize>>,
-    /// The list's length, written under its lock.
+    lists: Mutex<Lists>,
+    /// The lengths of the lists, written under their lock.
     pub(crate) n_idle: AtomicUsize,
+    n_free: AtomicUsize,
+    pub(crate) n_wanting: AtomicUsize,
     /// Workers that search, or have been woken to. Ahead of that in Q4 only.
     pub(crate) n_spinning: AtomicUsize,
+}
+
+/// Workers, by their indices.
+#[derive(Default)]
+struct Lists {
+    /// The last to come on top: its cache is the warmest.
+    idle: Vec<usize>,
+    free: Vec<usize>,
+    wanting: VecDeque<usize>,
+    /// Ps that nobody holds.
+    spare: Vec<usize>,
 }
 
 /// What the protocol has of each worker.
@@ -60,18 +104,33 @@ pub(crate) struct SleepState {
     index: usize,
     /// Whether it is counted in `n_spinning`. Its own thread's.
     pub(crate) spinning: Cell<bool>,
+    /// The P that it holds while it stands in a list, or comes back with; else NO_P. Its own thread's, but under the lock
+    /// while it is in a list, and of the one that took it from there until its token is sent.
+    p: AtomicUsize,
     pub(crate) parker: Parker,
 }
 
 impl SleepState {
     pub(crate) fn new(index: usize) -> SleepState {
-        SleepState { index, spinning: Cell::new(false), parker: Parker::default() }
+        SleepState { index, spinning: Cell::new(false), p: AtomicUsize::new(NO_P), parker: Parker::default() }
+    }
+
+    /// Back with a token: as a spinner, with a P; or, when the runtime stops, with none.
+    fn has_token(&self) -> bool {
+        let has_p = self.p.load(Relaxed) != NO_P;
+        self.spinning.set(has_p);
+        has_p
+    }
+
+    /// Takes the P that the calling worker came back with; none if the runtime stops.
+    pub(crate) fn take_p(&self) -> Option<usize> {
+        Some(self.p.swap(NO_P, Relaxed)).filter(|p| *p != NO_P)
     }
 }
 
 /// The runtime as the protocol sees it.
 pub(crate) trait Workers {
-    /// How many there are.
+    /// How many may run at a time: the number of Ps.
     fn count(&self) -> usize;
 
     /// That of the worker with this index.
@@ -79,6 +138,20 @@ pub(crate) trait Workers {
 
     /// Whether there is work that any worker may take.
     fn has_work(&self) -> bool;
+
+    /// Whether all are to leave.
+    fn stopping(&self) -> bool;
+}
+
+/// How a sleep went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sleep {
+    /// There was work.
+    Stayed,
+    /// It slept. Its P may be another than before, and if the runtime stops it may have none.
+    Slept,
+    /// It has no P: [`Idle::wait_for_p`] is next.
+    Robbed,
 }
 
 impl Idle {
@@ -98,24 +171,32 @@ impl Idle {
         if self.n_spinning.compare_exchange(0, 1, SeqCst, SeqCst).is_err() {
             return;
         }
-        let mut list = self.list.lock();
-        let Some(index) = list.pop() else {
+        let mut lists = self.lists.lock();
+        let Some(index) = lists.idle.pop() else {
             // Under the lock: see "No lost wake-up".
             self.n_spinning.fetch_sub(1, SeqCst);
             return;
         };
-        self.n_idle.store(list.len(), SeqCst);
-        drop(list);
+        self.n_idle.store(lists.idle.len(), SeqCst);
+        drop(lists);
         workers.sleep_state(index).parker.unpark();
     }
 
     /// Q2-Q4 for tied work: after it was put into the inbox of `worker`.
-    pub(crate) fn wake_tied(&self, worker: &SleepState) {
+    pub(crate) fn wake_tied(&self, workers: &impl Workers, worker: &SleepState) {
         fence(SeqCst);
-        if self.n_idle.load(SeqCst) == 0 || !self.leave(worker) {
+        if self.n_idle.load(SeqCst) == 0 && self.n_free.load(SeqCst) == 0 {
             return;
         }
-        // It comes back as a spinner, like all that are woken.
+        if self.leave(worker) {
+            self.wake(worker);
+        } else {
+            self.demand(workers, worker);
+        }
+    }
+
+    /// Wakes one that was taken from a list. It comes back as a spinner, like all that are woken.
+    fn wake(&self, worker: &SleepState) {
         self.n_spinning.fetch_add(1, SeqCst);
         worker.parker.unpark();
     }
@@ -123,7 +204,7 @@ impl Idle {
     /// Whether the calling worker may search the others' queues; it is counted as spinning then.
     pub(crate) fn start_spinning(&self, workers: &impl Workers, me: &SleepState) -> bool {
         if !me.spinning.get() {
-            let busy = workers.count() - self.n_idle.load(Relaxed);
+            let busy = workers.count().saturating_sub(self.n_idle.load(Relaxed));
             if 2 * self.n_spinning.load(Relaxed) >= busy {
                 return false;
             }
@@ -145,33 +226,40 @@ impl Idle {
         }
     }
 
-    /// W1 to W5, with `work` for W4; if it comes to W5, asks `alarm` how long to sleep at most. The calling worker comes
-    /// back as a spinner. False if it did not sleep.
+    /// W1 to W5 for a worker that holds `p`, with `work` for W4; if it comes to W5, asks `alarm` how long to sleep at most.
+    /// The calling worker comes back as a spinner, unless it was robbed.
     pub(crate) fn sleep(
         &self,
+        workers: &impl Workers,
         me: &SleepState,
+        p: usize,
         work: impl FnOnce() -> bool,
         alarm: impl FnOnce() -> Option<Instant>,
-    ) -> bool {
+    ) -> Sleep {
+        me.p.store(p, Relaxed);
         self.enter(me);
-        if work() {
-            self.cancel(me);
-            return false;
+        if work() || self.n_wanting.load(Relaxed) != 0 {
+            if self.cancel(me) {
+                return Sleep::Stayed;
+            }
+            // Its work may be untied, and the robber may have looked before.
+            self.wakep(workers);
+            return Sleep::Robbed;
         }
         if me.parker.park_until(alarm()) {
-            me.spinning.set(true);
-        } else {
-            self.cancel(me);
+            me.has_token();
+        } else if !self.cancel(me) {
+            return Sleep::Robbed;
         }
-        true
+        Sleep::Slept
     }
 
     /// W1, W2, W3.
     pub(crate) fn enter(&self, me: &SleepState) {
         {
-            let mut list = self.list.lock();
-            list.push(me.index);
-            self.n_idle.store(list.len(), SeqCst);
+            let mut lists = self.lists.lock();
+            lists.idle.push(me.index);
+            self.n_idle.store(lists.idle.len(), SeqCst);
         }
         if me.spinning.replace(false) {
             self.n_spinning.fetch_sub(1, SeqCst);
@@ -179,38 +267,174 @@ impl Idle {
         fence(SeqCst);
     }
 
-    /// Takes `worker` off the list; false if a waker has done so.
+    /// Takes `worker` off the idle list; false if a waker or a robber has done so.
     pub(crate) fn leave(&self, worker: &SleepState) -> bool {
-        let mut list = self.list.lock();
-        let Some(at) = list.iter().rposition(|&i| i == worker.index) else {
+        let mut lists = self.lists.lock();
+        let left = remove(&mut lists.idle, worker.index);
+        self.n_idle.store(lists.idle.len(), SeqCst);
+        left
+    }
+
+    /// The calling worker found work in W4, or its alarm rang. It comes back as a spinner; or it was robbed: false.
+    fn cancel(&self, me: &SleepState) -> bool {
+        if self.leave(me) {
+            self.n_spinning.fetch_add(1, SeqCst);
+            me.spinning.set(true);
+        } else if self.lists.lock().free.contains(&me.index) {
             return false;
-        };
-        list.remove(at);
-        self.n_idle.store(list.len(), SeqCst);
+        } else {
+            me.parker.park_until(None);
+            me.has_token();
+        }
         true
     }
 
-    /// The calling worker found work in W4, or its alarm rang. It comes back as a spinner either way.
-    fn cancel(&self, me: &SleepState) {
-        if self.leave(me) {
-            self.n_spinning.fetch_add(1, SeqCst);
-        } else {
-            me.parker.park_until(None);
+    /// Waits for a P, which the calling worker does not have. `wants` says whether it has something to run. It comes back as a
+    /// spinner. False if it shall leave: the runtime stops, or nobody has wanted it until `retires`.
+    pub(crate) fn wait_for_p(
+        &self,
+        workers: &impl Workers,
+        me: &SleepState,
+        wants: impl Fn() -> bool,
+        mut retires: Option<Instant>,
+    ) -> bool {
+        {
+            let mut lists = self.lists.lock();
+            // If it was robbed it stands there, or has been taken since.
+            let known = lists.free.contains(&me.index) || lists.wanting.contains(&me.index);
+            if !known && me.p.load(Relaxed) == NO_P {
+                lists.free.push(me.index);
+                self.n_free.store(lists.free.len(), SeqCst);
+            }
         }
-        me.spinning.set(true);
+        fence(SeqCst);
+        if wants() {
+            self.demand(workers, me);
+        } else if workers.stopping() && self.leave_free(me) {
+            return false;
+        }
+        loop {
+            if me.parker.park_until(retires) {
+                return me.has_token();
+            }
+            if self.leave_free(me) {
+                return false;
+            }
+            // A P is on its way.
+            retires = None;
+        }
     }
 
-    /// Takes all off the list and wakes them: the runtime stops.
-    pub(crate) fn wake_all(&self, workers: &impl Workers) {
-        let all = {
-            let mut list = self.list.lock();
-            let all = std::mem::take(&mut *list);
-            self.n_idle.store(0, SeqCst);
-            all
+    fn leave_free(&self, me: &SleepState) -> bool {
+        let mut lists = self.lists.lock();
+        let left = remove(&mut lists.free, me.index);
+        self.n_free.store(lists.free.len(), SeqCst);
+        left
+    }
+
+    /// Gets a P for `worker`, if it is free: at once, or when it is its turn.
+    fn demand(&self, workers: &impl Workers, worker: &SleepState) {
+        let mut lists = self.lists.lock();
+        if !remove(&mut lists.free, worker.index) {
+            return;
+        }
+        let p = self.take_p(workers, &mut lists);
+        self.n_free.store(lists.free.len(), SeqCst);
+        match p {
+            Some(p) => {
+                worker.p.store(p, Relaxed);
+                drop(lists);
+                self.wake(worker);
+            }
+            None => {
+                lists.wanting.push_back(worker.index);
+                self.n_wanting.store(lists.wanting.len(), SeqCst);
+            }
+        }
+    }
+
+    /// A P that nobody needs: one that nobody holds, or that of the worker which has been idle for the longest.
+    fn take_p(&self, workers: &impl Workers, lists: &mut MutexGuard<'_, Lists>) -> Option<usize> {
+        if let Some(p) = lists.spare.pop() {
+            return Some(p);
+        }
+        if lists.idle.is_empty() {
+            return None;
+        }
+        let robbed = lists.idle.remove(0);
+        lists.free.push(robbed);
+        self.n_free.store(lists.free.len(), SeqCst);
+        self.n_idle.store(lists.idle.len(), SeqCst);
+        Some(workers.sleep_state(robbed).p.swap(NO_P, Relaxed))
+    }
+
+    /// Gives `p` to a worker that waits for one; to a free one only if `free`. False, and nothing has changed, if there is none.
+    pub(crate) fn give(&self, workers: &impl Workers, p: usize, free: bool) -> bool {
+        let mut lists = self.lists.lock();
+        let next = lists.wanting.pop_front().or_else(|| if free { lists.free.pop() } else { None });
+        let Some(worker) = next.map(|index| workers.sleep_state(index)) else {
+            return false;
         };
-        for index in all {
-            self.n_spinning.fetch_add(1, SeqCst);
+        self.n_wanting.store(lists.wanting.len(), SeqCst);
+        self.n_free.store(lists.free.len(), SeqCst);
+        worker.p.store(p, Relaxed);
+        drop(lists);
+        self.wake(worker);
+        true
+    }
+
+    /// Whether `give` would find one, as far as can be told from outside.
+    pub(crate) fn can_give(&self) -> bool {
+        self.n_free.load(Relaxed) != 0 || self.n_wanting.load(Relaxed) != 0
+    }
+
+    /// Puts `p` where whoever comes to want one finds it: its worker leaves.
+    pub(crate) fn put_back(&self, workers: &impl Workers, p: usize) {
+        let mut lists = self.lists.lock();
+        match lists.wanting.pop_front() {
+            Some(index) => {
+                self.n_wanting.store(lists.wanting.len(), SeqCst);
+                let worker = workers.sleep_state(index);
+                worker.p.store(p, Relaxed);
+                drop(lists);
+                self.wake(worker);
+            }
+            None => lists.spare.push(p),
+        }
+    }
+
+    /// Wakes the worker that idles with `p`, if one does.
+    pub(crate) fn wake_holder(&self, workers: &impl Workers, p: usize) {
+        fence(SeqCst);
+        let mut lists = self.lists.lock();
+        let Some(at) = lists.idle.iter().position(|&index| workers.sleep_state(index).p.load(Relaxed) == p) else {
+            return;
+        };
+        let index = lists.idle.remove(at);
+        self.n_idle.store(lists.idle.len(), SeqCst);
+        drop(lists);
+        self.wake(workers.sleep_state(index));
+    }
+
+    /// Takes all that have nothing to run off their lists and wakes them: the runtime stops.
+    pub(crate) fn wake_all(&self, workers: &impl Workers) {
+        let (idle, free) = {
+            let mut lists = self.lists.lock();
+            self.n_idle.store(0, SeqCst);
+            self.n_free.store(0, SeqCst);
+            (std::mem::take(&mut lists.idle), std::mem::take(&mut lists.free))
+        };
+        for index in idle {
+            self.wake(workers.sleep_state(index));
+        }
+        for index in free {
             workers.sleep_state(index).parker.unpark();
         }
     }
+}
+
+/// Takes `index` out of a list of workers; false if it is not in it. From the end: the last to come are the first to go.
+fn remove(list: &mut Vec<usize>, index: usize) -> bool {
+    let at = list.iter().rposition(|&i| i == index);
+    at.is_some_and(|at| list.remove(at) == index)
 }

@@ -160,7 +160,7 @@ fn wait(g: &GArc) -> bool {
             }
             // SAFETY: not done, and the lock is held.
             let sched = unsafe { g.sched() };
-            let inside = m::current_of(sched).is_some();
+            let inside = m::enter(sched).is_some();
             // It keeps its worker from leaving.
             let blocks = inside && std::thread::panicking();
             if state.waiter.is_none() {

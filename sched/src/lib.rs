@@ -19,6 +19,7 @@
 //! |---|---|
 //! | run something | [`spawn`], [`Builder`], [`Runtime::run`]; [`go`] for copying stacks, by contract |
 //! | wait | [`JoinHandle::join`], [`channel`], [`park`], [`sleep`], [`yield_now`] |
+//! | block the OS thread | [`blocking()`] |
 //! | be preemptible | [`#[prologue]`](macro@prologue), [`checkpoint`], [`without_preemption`] |
 //! | set it up | [`Runtime::builder`], or `MORESTACK_WORKERS`, `MORESTACK_TIME_SLICE`, `MORESTACK_STACK_SIZE`, `MORESTACK_FREEZE_AFTER` for the global one |
 //! | look inside | [`Runtime::metrics`] |
@@ -33,17 +34,20 @@
 //! | `ready`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
 //! | `token`, `park`, `timers`, `join`, [`channel`] | waiting |
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
+//! | `hold`, `blocking`, `retake` | when a green thread blocks its OS thread: another one takes over |
 //! | `sysmon` | time slices |
 //! | `parked`, `sweep` | freezing and shrinking the stacks of those that wait |
 //! | `worker`, `runtime`, `config` | start and end |
 //! | `fault`, `stress`, `fork` | finding mistakes |
 //! | `sync`, `loom` | models of the protocols between threads |
 
+mod blocking;
 pub mod channel;
 mod config;
 mod fault;
 mod fork;
 mod g;
+mod hold;
 mod idle;
 mod join;
 #[cfg(all(test, loom))]
@@ -55,6 +59,7 @@ mod p;
 mod park;
 mod parked;
 mod ready;
+mod retake;
 mod runtime;
 mod sched;
 mod schedule;
@@ -72,6 +77,7 @@ mod timers;
 mod token;
 mod worker;
 
+pub use blocking::blocking;
 pub use join::{JoinHandle, RuntimeStopped};
 pub use metrics::{Lateness, Metrics};
 pub use morestack_macros::prologue;

@@ -13,6 +13,8 @@
 //! |---|---|---|
 //! | [`untied`], [`burst`], [`one_sleeper`] | [`crate::idle`]: submitting and going idle | work is queued and all workers sleep; a token or a count stays behind |
 //! | [`tied`] | the same, with an inbox and an alarm | the same |
+//! | [`two_workers_one_p`] | [`crate::idle`]: workers without a P | the same; two hold a P |
+//! | [`hold`] | [`crate::hold`]: taking the P of one that is out | two hold a P |
 //! | [`token`], [`token_with_a_scanner`] | [`crate::token`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
 //! | [`alarm`] | [`crate::sysmon`]: going to sleep | sysmon sleeps while a worker is busy |
 //! | [`late_timer`], [`timer_and_thief`] | [`crate::timers`] | a sleeper is never woken, or twice |
@@ -46,7 +48,8 @@ use loom::cell::UnsafeCell;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use crate::idle::{Idle, SleepState, Workers};
+use crate::hold::Hold;
+use crate::idle::{Idle, Sleep, SleepState, Workers};
 use crate::m::Inbox;
 use crate::sched::{Visit, Visitors};
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize};
@@ -110,8 +113,10 @@ struct Pool {
     sleep_states: Vec<SleepState>,
     /// A slot per submitter: 1 where a job is queued.
     queue: Vec<AtomicUsize>,
-    /// Of the first worker.
-    inbox: Inbox<()>,
+    /// One per worker.
+    inboxes: Vec<Inbox<()>>,
+    /// One per P: its holder's.
+    ps: Vec<UnsafeCell<()>>,
     /// Jobs to be done yet.
     left: AtomicUsize,
     stop: AtomicBool,
@@ -132,6 +137,10 @@ impl Workers for Pool {
     fn has_work(&self) -> bool {
         self.queue.iter().any(|slot| slot.load(Relaxed) != 0)
     }
+
+    fn stopping(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
 }
 
 impl Pool {
@@ -141,7 +150,8 @@ impl Pool {
             idle: Idle::default(),
             sleep_states: (0..workers).map(SleepState::new).collect(),
             queue: (0..submitters).map(|_| AtomicUsize::new(0)).collect(),
-            inbox: Inbox::new(),
+            inboxes: (0..workers).map(|_| Inbox::new()).collect(),
+            ps: (0..workers).map(|_| UnsafeCell::new(())).collect(),
             left: AtomicUsize::new(jobs),
             stop: AtomicBool::new(false),
             job,
@@ -159,8 +169,8 @@ impl Pool {
     }
 
     fn submit_tied(&self) {
-        self.inbox.push(());
-        self.idle.wake_tied(&self.sleep_states[0]);
+        self.inboxes[0].push(());
+        self.idle.wake_tied(self, &self.sleep_states[0]);
     }
 
     fn take(&self) -> bool {
@@ -168,7 +178,7 @@ impl Pool {
     }
 
     fn has_tied(&self, worker: usize) -> bool {
-        worker == 0 && !self.inbox.is_empty()
+        !self.inboxes[worker].is_empty()
     }
 
     /// W4.
@@ -190,7 +200,7 @@ impl Pool {
         while !self.stop.load(Relaxed) {
             if self.has_tied(worker) {
                 self.idle.stop_spinning(self, me);
-                self.inbox.drain(|()| self.run_job());
+                self.inboxes[worker].drain(|()| self.run_job());
                 continue;
             }
             if self.count() > 1 {
@@ -210,9 +220,68 @@ impl Pool {
         let pool = self.clone();
         thread::spawn(move || {
             pool.work(worker, |me| {
-                pool.idle.sleep(me, || pool.looks(worker), || None);
+                pool.sleep(me, worker, || pool.looks(worker), || None);
             });
         })
+    }
+
+    /// That of a worker which keeps its P.
+    fn sleep(
+        &self,
+        me: &SleepState,
+        worker: usize,
+        work: impl FnOnce() -> bool,
+        alarm: impl FnOnce() -> Option<Instant>,
+    ) {
+        let slept = self.idle.sleep(self, me, worker, work, alarm);
+        assert!(slept != Sleep::Robbed && me.take_p() == Some(worker));
+    }
+
+    /// A worker's thread where there are fewer Ps than workers; it begins with `p`, or none.
+    fn work_in_turn(&self, worker: usize, mut p: Option<usize>) {
+        let me = &self.sleep_states[worker];
+        loop {
+            let Some(held) = p else {
+                if !self.idle.wait_for_p(self, me, || self.has_tied(worker), None) {
+                    break;
+                }
+                p = me.take_p();
+                continue;
+            };
+            if self.stop.load(Relaxed) {
+                break;
+            }
+            self.ps[held].with_mut(|_| ());
+            if self.has_tied(worker) {
+                self.idle.stop_spinning(self, me);
+                self.inboxes[worker].drain(|()| self.run_job());
+                continue;
+            }
+            if self.idle.n_wanting.load(Relaxed) != 0 {
+                self.idle.stop_spinning(self, me);
+                if self.idle.give(self, held, false) {
+                    p = None;
+                    continue;
+                }
+            }
+            self.idle.start_spinning(self, me);
+            if self.take() {
+                self.idle.stop_spinning(self, me);
+                self.run_job();
+                continue;
+            }
+            p = match self.idle.sleep(self, me, held, || self.looks(worker), || None) {
+                Sleep::Robbed => None,
+                _ => match me.take_p() {
+                    None => break,
+                    p => p,
+                },
+            };
+        }
+        self.idle.stop_spinning(self, me);
+        if let Some(p) = p {
+            self.idle.put_back(self, p);
+        }
     }
 
     /// Waits until all is done, and looks whether anything was left behind.
@@ -332,7 +401,7 @@ fn tied_with(looks: fn(&Pool) -> bool) {
         let (pool, mut alarm) = (pool.clone(), Some(Instant::now()));
         thread::spawn(move || {
             pool.work(0, |me| {
-                pool.idle.sleep(me, || looks(&pool), || alarm.take());
+                pool.sleep(me, 0, || looks(&pool), || alarm.take());
             });
         })
     };
@@ -353,6 +422,76 @@ fn tied() {
 #[test]
 fn tied_without_a_look() {
     assert!(fails(4, || tied_with(|pool| pool.has_work() || pool.stop.load(Relaxed))));
+}
+
+/// A worker idles with the only P, or is about to; another one comes back and wants it; tied work comes for the first.
+fn two_workers_one_p_with(sender: fn(&Pool)) {
+    let pool = Pool::new(2, 1, 2, |_| ());
+    pool.inboxes[1].push(());
+    let workers: Vec<_> = [Some(0), None]
+        .into_iter()
+        .enumerate()
+        .map(|(worker, p)| {
+            let pool = pool.clone();
+            thread::spawn(move || pool.work_in_turn(worker, p))
+        })
+        .collect();
+    sender(&pool);
+    pool.finish(workers);
+}
+
+#[test]
+fn two_workers_one_p() {
+    check(2, || two_workers_one_p_with(Pool::submit_tied));
+    check(2, || two_workers_one_p_with(|pool| pool.submit(0)));
+}
+
+/// Seeded: the sender looks for an idle worker only.
+#[test]
+fn two_workers_one_p_with_a_sender_that_misses_the_free() {
+    assert!(fails(2, || {
+        two_workers_one_p_with(|pool| {
+            pool.inboxes[0].push(());
+            fence(SeqCst);
+            let worker = &pool.sleep_states[0];
+            if pool.idle.n_idle.load(SeqCst) != 0 && pool.idle.leave(worker) {
+                pool.idle.n_spinning.fetch_add(1, SeqCst);
+                worker.parker.unpark();
+            }
+        });
+    }));
+}
+
+/// An M goes out and comes in, twice; sysmon takes its P if it is out.
+fn hold_with(come_in: fn(&Hold) -> bool) {
+    let shared = Arc::new((Hold::new(), UnsafeCell::new(())));
+    let sysmon = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            let (hold, p) = &*shared;
+            if let Some(claim) = hold.claim() {
+                p.with_mut(|_| ());
+                claim.take();
+                // It is another's from here on.
+                p.with_mut(|_| ());
+            }
+        })
+    };
+    let (hold, p) = &*shared;
+    for _ in 0..2 {
+        p.with_mut(|_| ());
+        hold.go_out();
+        if !come_in(hold) {
+            break;
+        }
+    }
+    sysmon.join().unwrap();
+}
+
+#[test]
+fn hold() {
+    check_fences(2, 4, || hold_with(Hold::come_in));
+    check(4, || hold_with(Hold::end_call));
 }
 
 /// A green thread that parks until others have written, with the steps that can be done wrong.
@@ -589,7 +728,7 @@ fn late_timer_with(sysmon: fn(&Sleepers)) {
             while !pool.stop.load(Relaxed) {
                 pool.idle.start_spinning(&**pool, me);
                 if !sleepers.steal() {
-                    pool.idle.sleep(me, || pool.looks(0), || None);
+                    pool.sleep(me, 0, || pool.looks(0), || None);
                 }
             }
             pool.idle.stop_spinning(&**pool, me);
@@ -642,7 +781,7 @@ fn timer_and_thief_with(steal: fn(&Sleepers) -> bool) {
             continue;
         }
         // The deadline passes at any time, so an alarm has gone off when this returns.
-        pool.idle.sleep(me, || pool.looks(0), || (sleepers.0.next() != NEVER).then(Instant::now));
+        pool.sleep(me, 0, || pool.looks(0), || (sleepers.0.next() != NEVER).then(Instant::now));
     }
     pool.idle.stop_spinning(&**pool, me);
     thief.join().unwrap();

@@ -6,9 +6,13 @@
 //! | field | who |
 //! |---|---|
 //! | `head`, `g0`, the `Cell`s, `tied` | its own OS thread |
+//! | `hold`, `curg`, `behind`, `tid` | written by its own thread; sysmon reads them, and claims its P: see [`crate::hold`] |
 //! | `inbox` | any thread puts tied green threads in that were made ready elsewhere; its own takes them out |
 //! | `sleep` | its own thread sleeps, any thread wakes: see [`crate::idle`] |
 //! | `slot` | set and cleared by its own thread, written through by sysmon, under the lock: sysmon never writes into the control block of a thread that has exited |
+//! | `thread` | has a lock: who starts the thread, and who waits for it to exit |
+//!
+//! An M exists as long as its runtime. Its thread may retire, and another take its place later: then nothing is tied to it.
 //!
 //! `tied_next` is to the tied what [`runnext`](crate::p) is to the rest, except that nobody steals from it.
 //!
@@ -16,17 +20,22 @@
 //!
 //! [`current`] reads `g` anew by assembly. Its result is right until the calling green thread switches: an untied one may
 //! continue on another M. Code that switches must not keep it across.
+//!
+//! What belongs to its P is reached on g0, or by a green thread through [`Inside`], which keeps the P from being taken away.
 
 use std::cell::{Cell, UnsafeCell};
 use std::io;
+use std::ops::Deref;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use morestack_asm::{GHead, MHead, Morebuf, STACK_PREEMPT, Stack, getg};
 
 use crate::g::{G, GRef};
+use crate::hold::Hold;
 use crate::idle::SleepState;
 use crate::metrics::StackLot;
 use crate::newstack::newstack;
@@ -34,6 +43,7 @@ use crate::p::P;
 use crate::sched::Sched;
 use crate::sync::{AtomicBool, Condvar, Mutex};
 use crate::tied::Tied;
+use crate::worker;
 
 #[repr(C)]
 pub(crate) struct M {
@@ -42,18 +52,29 @@ pub(crate) struct M {
     pub(crate) g0: UnsafeCell<GHead>,
     pub(crate) index: usize,
     sched: Cell<Option<NonNull<Sched>>>,
-    /// The P it holds while it runs.
+    /// The P it holds. The same after sysmon has taken it, until it comes in; none where it knows.
     p: Cell<Option<NonNull<P>>>,
+    pub(crate) hold: Hold,
     /// The green thread to go on with, without scheduling.
     resume: Cell<Option<GRef>>,
     /// Why the stack of that green thread did not grow: it takes this when it is resumed, and unwinds with it.
     pub(crate) refusal: Cell<Option<io::Error>>,
-    pub(crate) curg: Cell<Option<GRef>>,
+    curg: AtomicPtr<G>,
     pub(crate) tied_next: Cell<Option<GRef>>,
     tied: UnsafeCell<Tied>,
     pub(crate) tick: Cell<u32>,
     /// Tied green threads that it started and that have not finished.
     pub(crate) started: Cell<u64>,
+    /// Tied green threads that were ready when the current one went on.
+    pub(crate) behind: AtomicUsize,
+    /// The kernel's number of its thread; 0 while it has none.
+    pub(crate) tid: AtomicI32,
+    /// The last call of [`blocking`](crate::blocking()) was long.
+    pub(crate) blocks_long: Cell<bool>,
+    /// The time stamp when it got its P.
+    pub(crate) turn: Cell<u64>,
+    /// The P whose CPU it is bound to.
+    pub(crate) pinned: Cell<Option<usize>>,
     /// The last green thread ran to the end of its slice.
     pub(crate) slice_over: Cell<bool>,
     pub(crate) rng: Cell<u64>,
@@ -61,6 +82,7 @@ pub(crate) struct M {
     pub(crate) inbox: Inbox<GRef>,
     pub(crate) sleep: SleepState,
     slot: Mutex<Slot>,
+    pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Slot(*const AtomicUsize);
@@ -86,26 +108,34 @@ impl M {
             index,
             sched: Cell::new(None),
             p: Cell::new(None),
+            hold: Hold::new(),
             resume: Cell::new(None),
             refusal: Cell::new(None),
-            curg: Cell::new(None),
+            curg: AtomicPtr::new(ptr::null_mut()),
             tied_next: Cell::new(None),
             tied: UnsafeCell::new(Tied::new()),
             tick: Cell::new(0),
             started: Cell::new(0),
+            behind: AtomicUsize::new(0),
+            tid: AtomicI32::new(0),
+            blocks_long: Cell::new(false),
+            turn: Cell::new(0),
+            pinned: Cell::new(None),
             slice_over: Cell::new(false),
             rng: Cell::new(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(index as u64 + 1)),
             lot: StackLot::default(),
             inbox: Inbox::new(),
             sleep: SleepState::new(index),
             slot: Mutex::new(Slot(ptr::null())),
+            thread: Mutex::default(),
         }
     }
 
     /// Ties it to the runtime that it works for. By its own thread, first.
-    pub(crate) fn init(&self, sched: &Sched, p: &P) {
+    pub(crate) fn init(&self, sched: &Sched) {
         self.sched.set(Some(NonNull::from(sched)));
-        self.p.set(Some(NonNull::from(p)));
+        // SAFETY: plain system call.
+        self.tid.store(unsafe { libc::gettid() }, Relaxed);
     }
 
     #[inline(always)]
@@ -123,8 +153,55 @@ impl M {
     /// The P it holds.
     #[inline(always)]
     pub(crate) fn p(&self) -> &P {
+        self.p_if_any().expect("an M that runs green threads holds a P")
+    }
+
+    /// The same, for an M that may have none. On its own thread, or under a claim.
+    #[inline(always)]
+    pub(crate) fn p_if_any(&self) -> Option<&P> {
         // SAFETY: Ps live as long as their runtime.
-        unsafe { self.p.get().expect("an M that runs green threads holds a P").as_ref() }
+        self.p.get().map(|p| unsafe { p.as_ref() })
+    }
+
+    /// It holds this P, or none, from now on.
+    pub(crate) fn set_p(&self, p: Option<&P>) {
+        self.p.set(p.map(NonNull::from));
+        match p {
+            Some(p) => {
+                self.hold.held();
+                p.holder.store(ptr::from_ref(self).cast_mut(), Release);
+            }
+            None => self.hold.gave(),
+        }
+    }
+
+    /// For the length of a call by a green thread of this M: what belongs to the P may be touched.
+    #[inline(always)]
+    fn inside(&self) -> Inside<'_> {
+        let was_out = self.hold.is_out();
+        if was_out {
+            self.come_in();
+        }
+        Inside { m: self, was_out }
+    }
+
+    /// A green thread's code has been running and does no more.
+    #[inline(always)]
+    pub(crate) fn come_in(&self) {
+        if !self.hold.come_in() {
+            worker::regain(self);
+        }
+    }
+
+    /// The green thread that it runs.
+    #[inline(always)]
+    pub(crate) fn set_curg(&self, g: Option<GRef>) {
+        self.curg.store(g.map_or(ptr::null_mut(), GRef::as_ptr), Relaxed);
+    }
+
+    #[inline(always)]
+    pub(crate) fn curg(&self) -> *mut G {
+        self.curg.load(Relaxed)
     }
 
     /// Goes on with `g` at once, in the slice it has.
@@ -200,6 +277,42 @@ pub(crate) fn current_of<'a>(sched: &Sched) -> Option<&'a M> {
     current().filter(|m| ptr::eq(m.sched(), sched))
 }
 
+/// The M of the calling OS thread with its P, if it works for this runtime. None also in `blocking`, where the caller is as
+/// good as from outside.
+#[inline(always)]
+pub(crate) fn enter<'a>(sched: &Sched) -> Option<Inside<'a>> {
+    current_of(sched).filter(|m| !m.hold.in_call()).map(M::inside)
+}
+
+/// The M of the calling green thread with its P.
+#[inline(always)]
+pub(crate) fn enter_current<'a>() -> Option<Inside<'a>> {
+    current().filter(|m| !m.hold.in_call()).map(M::inside)
+}
+
+/// An M that holds its P and keeps it until this is dropped. No switch happens meanwhile.
+pub(crate) struct Inside<'a> {
+    m: &'a M,
+    was_out: bool,
+}
+
+impl Deref for Inside<'_> {
+    type Target = M;
+    #[inline(always)]
+    fn deref(&self) -> &M {
+        self.m
+    }
+}
+
+impl Drop for Inside<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.was_out {
+            self.m.hold.go_out();
+        }
+    }
+}
+
 /// The calling green thread; none on OS threads and on g0.
 #[inline(always)]
 pub(crate) fn current_g<'a>() -> Option<&'a G> {
@@ -241,6 +354,10 @@ impl<T> Inbox<T> {
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         !self.full.load(Acquire)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.lock().len()
     }
 
     pub(crate) fn drain(&self, take: impl FnMut(T)) {

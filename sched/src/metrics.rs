@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
+use crate::idle::Workers;
 use crate::sched::Sched;
 
 /// A counter with one writer: a load and a store, not an atomic addition, so that it costs what a plain one does. Who reads
@@ -39,8 +40,12 @@ macro_rules! metrics {
         #[derive(Clone, Debug, Default)]
         #[non_exhaustive]
         pub struct Metrics {
-            /// OS threads that run green threads.
+            /// OS threads that run green threads at a time.
             pub workers: u64,
+            /// OS threads for green threads that there are: the workers, those that are blocked, and some to spare.
+            pub threads: u64,
+            /// Times another OS thread took over for one that was blocked, or the other way round.
+            pub handoffs: u64,
             /// Green threads spawned.
             pub spawned: u64,
             /// Most stacks that were in use at a time, give or take 16 per worker.
@@ -54,12 +59,14 @@ macro_rules! metrics {
         impl Metrics {
             pub(crate) fn read(sched: &Sched) -> Metrics {
                 let mut m = Metrics {
-                    workers: sched.ps.len() as u64,
+                    workers: sched.count() as u64,
+                    threads: sched.threads.lock().live as u64,
+                    handoffs: sched.handoffs.load(Relaxed),
                     spawned: sched.spawned_outside.load(Relaxed),
                     peak_stacks: sched.stacks.peak(),
                     ..Metrics::default()
                 };
-                for stats in sched.ps.iter().map(|p| &p.stats).chain([&sched.sweep_stats]) {
+                for stats in sched.ps().map(|p| &p.stats).chain([&sched.sweep_stats]) {
                     m.spawned += stats.spawned_here.get();
                     $(m.$name += stats.$name.get();)*
                     m.timer_lateness.add(&stats.lateness);

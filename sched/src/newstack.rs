@@ -24,6 +24,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::panic::resume_unwind;
+use std::sync::atomic::Ordering::Relaxed;
 
 use morestack_asm::{GHead, Raise, STACK_GUARD, STACK_PREEMPT, set_stackguard, systemstack};
 
@@ -38,7 +39,7 @@ pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
     let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
     // SAFETY: as above: owned by this M.
     let (bounds, sp) = unsafe { ((*head).stack, (*head).sched.sp) };
-    if m.curg.get() != Some(g) {
+    if m.curg() != g.as_ptr() {
         fatal(m, &g, "wrong green thread in newstack");
     }
     if !bounds.contains(sp) {
@@ -124,6 +125,8 @@ fn anybody_waits(m: &M) -> bool {
         || !m.sched().injector.is_empty()
         || p.timers.next() <= timers::now()
         || m.sched().stop_requested()
+        || m.sched().idle.n_wanting.load(Relaxed) != 0
+        || p.is_surplus(m.sched())
 }
 
 /// Answers, at the next prologue, a request that was deferred in the current slice. On a green thread.
@@ -257,7 +260,7 @@ mod tests {
     #[test]
     fn s12_the_wrong_green_thread_is_fatal_and_named() {
         let said = message("s12_the_wrong_green_thread_is_fatal_and_named", || {
-            m::current().unwrap().curg.set(None);
+            m::current().unwrap().set_curg(None);
         });
         assert!(said.contains("fatal: wrong green thread in newstack: green thread '<unnamed>'"), "{said}");
         assert!(said.contains("stack=[0x") && said.contains("pc:0x") && said.contains("sp:0x"), "{said}");

@@ -21,7 +21,7 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 
 use crossbeam_deque::{Stealer, Worker};
@@ -29,8 +29,11 @@ use morestack_stacks::StackCache;
 
 use crate::channel::Sudogs;
 use crate::g::{G, GRef, new_ids};
+use crate::idle::Workers;
+use crate::m::M;
 use crate::metrics::PStats;
 use crate::parked::Parked;
+use crate::sched::Sched;
 use crate::timers::Timers;
 
 /// Ids are taken in blocks of so many. Any number works; this one keeps the shared counter cold.
@@ -41,13 +44,15 @@ pub(crate) struct P {
     deque: UnsafeCell<Worker<GRef>>,
     pub(crate) stealer: Stealer<GRef>,
     runnext: AtomicPtr<G>,
+    /// The M that held it last. Written by that M, read by sysmon. Null at first.
+    pub(crate) holder: AtomicPtr<M>,
     cache: UnsafeCell<StackCache>,
     pub(crate) timers: Timers,
     pub(crate) schedtick: AtomicU32,
     pub(crate) preempt_tick: AtomicU32,
     /// The time stamp when the current slice began, if the holder took one; else 0.
     pub(crate) slice_start: AtomicU64,
-    /// Its M sleeps for want of work: there is no slice to watch.
+    /// Its M sleeps for want of work, or nobody holds it: there is no slice to watch.
     pub(crate) idle: AtomicBool,
     ids: Cell<(u64, u64)>,
     sudogs: UnsafeCell<Sudogs>,
@@ -73,12 +78,13 @@ impl P {
             stealer: deque.stealer(),
             deque: UnsafeCell::new(deque),
             runnext: AtomicPtr::new(ptr::null_mut()),
+            holder: AtomicPtr::new(ptr::null_mut()),
             cache: UnsafeCell::new(StackCache::new()),
             timers: Timers::new(),
             schedtick: AtomicU32::new(1),
             preempt_tick: AtomicU32::new(0),
             slice_start: AtomicU64::new(0),
-            idle: AtomicBool::new(false),
+            idle: AtomicBool::new(true),
             ids: Cell::new((0, 0)),
             sudogs: UnsafeCell::default(),
             cleared: Cell::new(true),
@@ -148,6 +154,18 @@ impl P {
         }
         // SAFETY: what was in the slot is owned by it, and the swap takes it out once.
         NonNull::new(self.runnext.swap(new, AcqRel)).map(|g| unsafe { GRef::from_ptr(g) })
+    }
+
+    /// The M that held it last; none before the first.
+    pub(crate) fn holder(&self) -> Option<&M> {
+        // SAFETY: Ms live as long as their runtime, like Ps.
+        unsafe { self.holder.load(Acquire).as_ref() }
+    }
+
+    /// Whether the runtime has been told to do with fewer Ps.
+    #[inline]
+    pub(crate) fn is_surplus(&self, sched: &Sched) -> bool {
+        self.index >= sched.count()
     }
 
     /// Whether there is something to steal here.

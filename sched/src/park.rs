@@ -107,7 +107,7 @@ pub(crate) fn unpark(g: &GArc) {
 /// Gives way to the other runnable green threads: the caller goes to the tail of its run queue. On an OS thread it is
 /// `std::thread::yield_now`. In a destructor during a panic it does nothing.
 pub fn yield_now() {
-    let Some((m, g)) = m::current().zip(m::current_g_ptr()) else {
+    let Some(g) = m::current_g_ptr() else {
         return std::thread::yield_now();
     };
     if std::thread::panicking() {
@@ -115,9 +115,10 @@ pub fn yield_now() {
     }
     // SAFETY: the green thread that runs here; the scheduler's count goes with it to the queue.
     let g = unsafe { GRef::from_ptr(g) };
+    let next = m::enter_current().and_then(|m| schedule::directly(&m, g));
     // SAFETY: on a green thread, not unwinding; it is queued once.
     unsafe {
-        match schedule::directly(m, g) {
+        match next {
             Some(next) => switch(g.head_ptr(), next.head_ptr()),
             None => mcall(gosched_m, 0),
         }

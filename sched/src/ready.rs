@@ -16,6 +16,7 @@
 //! the runtime, and is waited for too.
 
 use crate::g::GRef;
+use crate::idle::Workers;
 use crate::m::{self, M};
 use crate::sched::Sched;
 use crate::schedule;
@@ -33,8 +34,8 @@ pub(crate) enum Next {
 
 /// Queues `g`, whose status is Runnable, and sees to it that somebody runs it. The caller owns it and gives it away.
 pub(crate) fn ready(sched: &Sched, g: GRef, next: Next) {
-    match m::current_of(sched) {
-        Some(m) => ready_here(m, g, next),
+    match m::enter(sched) {
+        Some(m) => ready_here(&m, g, next),
         None => {
             let _visit = sched.visit();
             match home(&g) {
@@ -57,10 +58,10 @@ fn home(g: &GRef) -> Option<&M> {
 /// To the inbox of its M.
 fn send(sched: &Sched, home: &M, g: GRef) {
     home.inbox.push(g);
-    sched.idle.wake_tied(&home.sleep);
+    sched.idle.wake_tied(sched, &home.sleep);
 }
 
-/// The same for a caller that is the thread of `m`, a worker of the green thread's runtime.
+/// The same for a caller that is the thread of `m`, a worker of the green thread's runtime, with its P.
 #[inline]
 pub(crate) fn ready_here(m: &M, g: GRef, next: Next) {
     match home(&g) {
@@ -89,7 +90,7 @@ pub(crate) fn ready_here(m: &M, g: GRef, next: Next) {
                 }
             }
             // Alone, there is nobody to wake.
-            if m.sched().ms.len() > 1 {
+            if m.sched().count() > 1 {
                 m.sched().idle.wakep(m.sched());
             }
         }

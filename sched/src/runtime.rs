@@ -22,15 +22,16 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::panic::{Location, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Config};
+use crate::idle::Workers;
 use crate::join::JoinHandle;
 use crate::metrics::Metrics;
 use crate::sched::Sched;
 use crate::spawn::{self, Attrs};
+use crate::worker::NoThread;
 use crate::{fault, fork, m, sysmon, worker};
 
 /// A set of OS threads that run green threads.
@@ -62,7 +63,7 @@ use crate::{fault, fork, m, sysmon, worker};
 /// ```
 pub struct Runtime {
     sched: Arc<Sched>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    sysmon: Option<std::thread::JoinHandle<()>>,
 }
 
 /// The green threads that had not finished when [`Runtime::shutdown`] ran out of time.
@@ -109,47 +110,25 @@ impl Runtime {
         fault::install()?;
         fork::watch();
         let sched = Arc::new(Sched::new(config));
-        let mut runtime = Runtime { sched, threads: Vec::new() };
-        let n = runtime.sched.ms.len();
-        let running = Arc::new(AtomicUsize::new(n));
-        for index in 0..n {
-            let (sched, running) = (runtime.sched.clone(), running.clone());
-            let name = format!("{}-{index}", sched.config.thread_name);
-            let started = std::thread::Builder::new().name(name).stack_size(worker::G0_STACK).spawn(move || {
-                let exits = worker::run(&sched, &sched.ms[index]);
-                // What this thread wrote as an M is visible to whoever is the last.
-                if running.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    sched.set_stopped();
-                }
-                if !exits {
-                    loop {
-                        std::thread::park();
-                    }
-                }
-            });
-            match started {
-                Ok(thread) => runtime.threads.push(thread),
-                // Those that did start are stopped by the drop of `runtime`.
-                Err(e) => {
-                    return Err(io::Error::new(
-                        e.kind(),
-                        format!("cannot start worker thread {} of {n}: {e}", index + 1),
-                    ));
-                }
-            }
+        // Threads that did start are stopped by the drop of `runtime`.
+        let mut runtime = Runtime { sched, sysmon: None };
+        let sched = &runtime.sched;
+        for p in 0..sched.count() {
+            worker::start(sched, Some(p)).map_err(|error| no_worker(p, sched.count(), error))?;
         }
-        let sched = runtime.sched.clone();
         let name = format!("{}-sysmon", sched.config.thread_name);
-        let started = std::thread::Builder::new().name(name).spawn(move || {
-            let _guard = worker::AbortOnUnwind("the sysmon thread panicked");
-            worker::precise_timers();
-            worker::short_slices();
-            sysmon::run(&sched);
-        });
-        match started {
-            Ok(thread) => runtime.threads.push(thread),
-            Err(e) => return Err(io::Error::new(e.kind(), format!("cannot start the sysmon thread: {e}"))),
-        }
+        let sysmon = {
+            let sched = sched.clone();
+            move || {
+                let _guard = worker::AbortOnUnwind("the sysmon thread panicked");
+                worker::precise_timers();
+                worker::short_slices();
+                sysmon::run(&sched);
+            }
+        };
+        let started = std::thread::Builder::new().name(name).spawn(sysmon);
+        let error = |e: io::Error| io::Error::new(e.kind(), format!("cannot start the sysmon thread: {e}"));
+        runtime.sysmon = Some(started.map_err(error)?);
         Ok(runtime)
     }
 
@@ -206,6 +185,35 @@ impl Runtime {
         unsafe { spawn::spawn_unchecked(&self.sched, Attrs::go(Location::caller()), f) }
     }
 
+    /// Runs green threads on `n` OS threads at a time from now on, as Go's `GOMAXPROCS`. From any thread.
+    ///
+    /// More begin at once. Of fewer, each stops at the end of its time slice; green threads that are tied to its thread go on
+    /// in turn with those of the others. Slower than one per CPU that the process has: it is for services that share a
+    /// machine, and whose share changes.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if `n` is not allowed, naming what is; the operating system's error where a thread cannot be started:
+    /// then as many run as could be had.
+    ///
+    /// ```
+    /// let runtime = morestack::Runtime::builder().workers(1).build()?;
+    /// runtime.set_workers(2)?;
+    /// assert_eq!(runtime.metrics().workers, 2);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_workers(&self, n: usize) -> io::Result<()> {
+        config::check_workers("workers", n)?;
+        if n > self.sched.config.max_threads {
+            let max = self.sched.config.max_threads;
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("workers={n}: allowed: a whole number from 1 to {max}, which is max_threads"),
+            ));
+        }
+        worker::set_count(&self.sched, n).map_err(|(p, error)| no_worker(p, n, error))
+    }
+
     /// What it has done so far.
     pub fn metrics(&self) -> Metrics {
         Metrics::read(&self.sched)
@@ -249,26 +257,38 @@ impl Drop for Runtime {
         if fork::is_child() {
             // Nobody else is there, and somebody who is not may hold a lock.
             mem::forget(self.sched.clone());
-            return mem::take(&mut self.threads).into_iter().for_each(mem::forget);
+            return mem::forget(self.sysmon.take());
         }
         self.sched.request_stop();
         if self.is_mine() {
             mem::forget(self.sched.clone());
             return;
         }
-        if self.threads.len() >= self.sched.ms.len() {
-            self.sched.wait_until_left();
+        if self.sched.threads.lock().close_if_empty() {
+            // No thread could be started.
+            self.sched.set_stopped();
         }
+        self.sched.wait_until_left();
         self.sched.wait_for_visitors();
         if self.sched.unfinished() != 0 {
             // Abandoned green threads refer to it, and some of the threads stay.
             mem::forget(self.sched.clone());
             return;
         }
-        for thread in self.threads.drain(..) {
-            // A worker that panics aborts the process.
+        let workers = self.sched.ms.iter().filter_map(|(_, m)| m.thread.lock().take());
+        for thread in workers.chain(self.sysmon.take()) {
+            // One that panics aborts the process.
             let _ = thread.join();
         }
+    }
+}
+
+/// The error for a worker that did not start.
+fn no_worker(p: usize, n: usize, error: NoThread) -> io::Error {
+    let said = format!("cannot start worker thread {} of {n}", p + 1);
+    match error {
+        NoThread::Limit => io::Error::other(format!("{said}: there are max_threads already")),
+        NoThread::System(e) => io::Error::new(e.kind(), format!("{said}: {e}")),
     }
 }
 
@@ -277,6 +297,7 @@ impl Drop for Runtime {
 /// | setting | default | allowed |
 /// |---|---|---|
 /// | `workers` | the CPUs this process may use, by affinity and cgroup | 1 to 1024 |
+/// | `max_threads` | 10,000 | from the number of workers to 32,768 |
 /// | `pin_workers` | no | |
 /// | `time_slice` | 1 ms | none, or 20 us to 1 h |
 /// | `stack_size` | 256 KiB | 64 KiB to 1 GiB, rounded up to a power of two |
@@ -289,9 +310,16 @@ pub struct RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
-    /// OS threads that run green threads.
+    /// OS threads that run green threads at a time.
     pub fn workers(mut self, n: usize) -> Self {
         self.config.workers = n;
+        self
+    }
+
+    /// The most OS threads that the runtime has, with those that are [`blocking`](crate::blocking()). A green thread that blocks
+    /// when there are so many keeps its worker.
+    pub fn max_threads(mut self, n: usize) -> Self {
+        self.config.max_threads = n;
         self
     }
 

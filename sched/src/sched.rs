@@ -31,8 +31,13 @@ pub(crate) struct Sched {
     pub(crate) config: Config,
     /// Green threads from outside, until a worker takes them.
     pub(crate) injector: Injector<GRef>,
-    pub(crate) ps: Box<[CachePadded<P>]>,
-    pub(crate) ms: Box<[CachePadded<M>]>,
+    /// Those with an index below `workers` are in use.
+    pub(crate) ps: boxcar::Vec<CachePadded<P>>,
+    workers: AtomicUsize,
+    pub(crate) ms: boxcar::Vec<CachePadded<M>>,
+    pub(crate) threads: Mutex<Threads>,
+    /// One at a time changes the number of Ps.
+    pub(crate) resizing: Mutex<()>,
     pub(crate) idle: CachePadded<Idle>,
     pub(crate) sysmon: Alarm,
     stop: AtomicBool,
@@ -47,6 +52,8 @@ pub(crate) struct Sched {
     visitors: Visitors,
     pub(crate) drain: Drain,
     pub(crate) spawned_outside: AtomicU64,
+    /// Ps that passed from one worker to another.
+    pub(crate) handoffs: AtomicU64,
     pub(crate) stacks: StackGauge,
     /// What sysmon counts.
     pub(crate) sweep_stats: PStats,
@@ -59,7 +66,10 @@ impl Sched {
         Sched {
             injector: Injector::new(),
             ps: (0..n).map(|i| CachePadded::new(P::new(i))).collect(),
-            ms: (0..n).map(|i| CachePadded::new(M::new(i))).collect(),
+            workers: AtomicUsize::new(n),
+            ms: boxcar::Vec::new(),
+            threads: Mutex::default(),
+            resizing: Mutex::default(),
             idle: CachePadded::default(),
             sysmon: Alarm::default(),
             stop: AtomicBool::new(false),
@@ -70,6 +80,7 @@ impl Sched {
             visitors: Visitors::default(),
             drain: Drain::default(),
             spawned_outside: AtomicU64::new(0),
+            handoffs: AtomicU64::new(0),
             stacks: StackGauge::default(),
             sweep_stats: PStats::default(),
             joiners: Joiners::default(),
@@ -84,6 +95,16 @@ impl Sched {
         self.sysmon.ring();
         // Those of its own that block their worker.
         self.joiners.unpark_all();
+    }
+
+    /// All Ps, those that are not in use any more too.
+    pub(crate) fn ps(&self) -> impl Iterator<Item = &P> {
+        self.ps.iter().map(|(_, p)| &**p)
+    }
+
+    /// Says how many Ps are in use, from now on.
+    pub(crate) fn set_count(&self, workers: usize) {
+        self.workers.store(workers, SeqCst);
     }
 
     #[inline(always)]
@@ -130,9 +151,9 @@ impl Sched {
     /// Green threads that were spawned and have not finished. Exact when nothing runs.
     pub(crate) fn unfinished(&self) -> u64 {
         // Ended first: a green thread that is counted as ended was counted as spawned before.
-        let completed: u64 = self.ps.iter().map(|p| p.stats.completed.get()).sum();
+        let completed: u64 = self.ps().map(|p| p.stats.completed.get()).sum();
         let ended = completed + self.dropped.load(SeqCst);
-        let inside: u64 = self.ps.iter().map(|p| p.stats.spawned_here.get()).sum();
+        let inside: u64 = self.ps().map(|p| p.stats.spawned_here.get()).sum();
         (self.spawned_outside.load(SeqCst) + inside).saturating_sub(ended)
     }
 
@@ -150,7 +171,7 @@ impl Sched {
 impl Workers for Sched {
     #[inline(always)]
     fn count(&self) -> usize {
-        self.ms.len()
+        self.workers.load(Relaxed)
     }
 
     #[inline(always)]
@@ -159,7 +180,33 @@ impl Workers for Sched {
     }
 
     fn has_work(&self) -> bool {
-        !self.injector.is_empty() || self.ps.iter().any(|p| p.has_work())
+        !self.injector.is_empty() || self.ps().any(|p| p.has_work())
+    }
+
+    fn stopping(&self) -> bool {
+        self.stop_requested()
+    }
+}
+
+/// The OS threads of a runtime.
+#[derive(Default)]
+pub(crate) struct Threads {
+    /// How many there are.
+    pub(crate) live: usize,
+    /// Those of them that were started without a P, and are not there yet.
+    pub(crate) starting: usize,
+    /// The last has left: no more are started.
+    pub(crate) closed: bool,
+    /// Ms whose threads have retired.
+    pub(crate) unused: Vec<usize>,
+    /// Ps beyond `workers` that nobody holds.
+    pub(crate) retired: Vec<usize>,
+}
+
+impl Threads {
+    /// No more are started, if there is none. Whether that is so for the first time.
+    pub(crate) fn close_if_empty(&mut self) -> bool {
+        self.live == 0 && !std::mem::replace(&mut self.closed, true)
     }
 }
 

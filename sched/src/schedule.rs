@@ -19,6 +19,12 @@
 //! 5. The other workers' deques, half of one at a time, beginning with a random one; their `runnext` last, and only after
 //!    a pause: its owner is about to take it.
 //!
+//! # When there are more workers than Ps
+//!
+//! A worker whose green thread was stuck in the operating system lost its P ([`crate::hold`]), and comes back for what is
+//! tied to it. If none is idle it waits its turn ([`crate::idle`]): whoever holds a P gives it away at the end of a slice, and
+//! where there is nothing else to do.
+//!
 //! # Directly
 //!
 //! A tied green thread that yields, where its worker has nothing else to look at than its tied queue, is followed by the
@@ -26,7 +32,6 @@
 //!
 //! 61 is Go's number: a prime, so that it does not fall in step with a pattern in the program.
 
-use std::cell::Cell;
 use std::io::{self, Write};
 use std::ptr::NonNull;
 use std::sync::Once;
@@ -37,12 +42,13 @@ use crossbeam_deque::Steal;
 use morestack_asm::{GHead, Gobuf, gogo, mcall};
 use morestack_stacks::StackError;
 
+use crate::channel::Sudogs;
 use crate::g::{GRef, Payload, Status};
-use crate::idle::Workers;
+use crate::idle::{Sleep, Workers};
 use crate::m::M;
 use crate::ready::{Next, ready};
 use crate::token::{PARKED, Token};
-use crate::{join, p, park, parked, stack, stress, task, timers};
+use crate::{join, p, park, parked, stack, stress, task, timers, worker};
 
 /// See "Order", 2 and 4.
 const INJECTOR_TICK: u32 = 61;
@@ -56,6 +62,10 @@ const RUNNEXT_PAUSE: u32 = 100;
 /// Nanoseconds until a green thread that found no memory for its stack tries again. Plucked from thin air: long beside a
 /// failed system call, short beside what ends a lack of memory.
 const MEMORY_PAUSE: u64 = 10_000_000;
+
+/// Ticks of the time stamp counter for which a worker keeps its P from others that want it, where slices are off or are
+/// not used up: about a millisecond, the default slice. Passing a P on costs a wake-up.
+const TURN: u64 = 3_000_000;
 
 /// How long a worker sleeps before it gives the stacks of its cache back (S5). A worker that is woken for every request
 /// of a quiet service keeps them.
@@ -72,9 +82,13 @@ pub(crate) fn run(m: &M) {
                 None => return,
             },
         };
+        // SAFETY: on the thread of `m`; no other reference to the queue is in use.
+        m.behind.store(unsafe { m.tied() }.len() + usize::from(m.tied_next.get().is_some()), Relaxed);
+        m.hold.go_out();
         // SAFETY: on g0; `g` was taken from a queue or kept by its request, so this M owns it; `execute` gave it a
         // stack and set `m` and the guard.
         let call = unsafe { gogo(g.head_ptr()) };
+        m.come_in();
         // SAFETY: the request's own contract: `call.g` was suspended just now.
         unsafe { (call.f)(call.g, call.arg) };
     }
@@ -82,12 +96,13 @@ pub(crate) fn run(m: &M) {
 
 /// The next green thread to run; none when the runtime stops.
 fn schedule(m: &M) -> Option<GRef> {
-    let (sched, p) = (m.sched(), m.p());
-    m.curg.set(None);
+    let sched = m.sched();
+    m.set_curg(None);
     loop {
         if sched.stop_requested() {
             return None;
         }
+        let p = m.p();
         let tick = m.tick.get().wrapping_add(1);
         m.tick.set(tick);
         let over = m.slice_over.replace(false) || p.preempt_requested();
@@ -95,8 +110,14 @@ fn schedule(m: &M) -> Option<GRef> {
         if over || injector_first {
             kick_nexts(m);
             p.next_slice(if over { p::stamp() } else { 0 });
+            if gives_way(m, over) {
+                if !give_way(m) {
+                    return None;
+                }
+                continue;
+            }
         }
-        let late = || if over { steal_due(m, &sched.ps[m.random(sched.ps.len())]) } else { None };
+        let late = || if over { steal_due(m, &sched.ps[m.random(sched.count())]) } else { None };
         if let Some(g) = due(m).or_else(late).or_else(|| m.tied_next.take()).or_else(|| p.swap_runnext(None)) {
             sched.idle.stop_spinning(sched, &m.sleep);
             return Some(g);
@@ -110,8 +131,65 @@ fn schedule(m: &M) -> Option<GRef> {
             p.quiet.set(false);
             return Some(g);
         }
-        sleep(m);
+        if !sleep(m) {
+            return None;
+        }
     }
+}
+
+/// Whether `m` is to give its P away, at the end of a slice or not: to a worker that has been waiting for one, or for good.
+fn gives_way(m: &M, over: bool) -> bool {
+    let idle = &m.sched().idle;
+    m.p().is_surplus(m.sched())
+        || idle.n_wanting.load(Relaxed) != 0 && (over || p::stamp().wrapping_sub(m.turn.get()) > TURN)
+}
+
+/// Gives the P of `m` away, and waits for one. False if `m` shall leave.
+fn give_way(m: &M) -> bool {
+    let (sched, p) = (m.sched(), m.p());
+    sched.idle.stop_spinning(sched, &m.sleep);
+    if p.is_surplus(sched) {
+        if !retire_p(m) {
+            return true;
+        }
+    } else if !sched.idle.give(sched, p.index, false) {
+        return true;
+    } else {
+        sched.handoffs.fetch_add(1, Relaxed);
+    }
+    m.set_p(None);
+    wait(m)
+}
+
+/// Waits for a P, for what is tied to `m`. False if `m` shall leave.
+fn wait(m: &M) -> bool {
+    // SAFETY: on the thread of `m`; no other reference to the queue is in use.
+    worker::wait_for_p(m, || m.tied_next.get().is_some() || unsafe { !m.tied().is_empty() } || !m.inbox.is_empty())
+}
+
+/// Takes the P of `m` out of use. What waits in it goes to others. False if it is in use again.
+fn retire_p(m: &M) -> bool {
+    let (sched, p) = (m.sched(), m.p());
+    // SAFETY: on g0 of the M that holds the P; no other reference is in use.
+    let (deque, cache, sudogs) = unsafe { (p.deque(), p.cache(), p.sudogs()) };
+    let mut threads = sched.threads.lock();
+    if !p.is_surplus(sched) {
+        return false;
+    }
+    cache.clear();
+    *sudogs = Sudogs::default();
+    let queued = p.swap_runnext(None).into_iter().chain(std::iter::from_fn(|| deque.pop()));
+    queued.for_each(|g| sched.injector.push(g));
+    // The first is always in use.
+    let heir = &sched.ps[0];
+    // SAFETY: on the thread of `m`, which holds its P.
+    heir.timers.adopt(unsafe { p.timers.take_all() });
+    p.idle.store(true, Relaxed);
+    threads.retired.push(p.index);
+    drop(threads);
+    sched.idle.wake_holder(sched, heir.index);
+    sched.idle.wakep(sched);
+    true
 }
 
 /// The green thread to run after `g`, which is tied and yields, if that can be done on the spot: then `g` stands in the
@@ -140,7 +218,7 @@ pub(crate) fn directly(m: &M, g: GRef) -> Option<GRef> {
     // SAFETY: on the thread of `m`; no other reference to the queue is in use.
     let next = unsafe { m.tied() }.rotate(g, |next| next.frozen.get().is_none())?;
     m.tick.set(tick);
-    m.curg.set(Some(next));
+    m.set_curg(Some(next));
     g.set_status(Status::Running, Status::Runnable);
     next.set_status(Status::Runnable, Status::Running);
     p.next_slice(0);
@@ -159,10 +237,19 @@ fn due(m: &M) -> Option<GRef> {
         // Otherwise sysmon, which is at its stack, wakes it when it is done.
         if Token::of_wait(&g).notify() == PARKED {
             g.set_status(Status::Waiting, Status::Runnable);
-            return Some(g);
+            match elsewhere(m, g) {
+                None => return Some(g),
+                Some(g) => ready(m.sched(), g, Next::Tail),
+            }
         }
     }
     None
+}
+
+/// Gives `g` back if it can run on another M only: a P has served several.
+#[inline]
+fn elsewhere(m: &M, g: GRef) -> Option<GRef> {
+    (g.tied && g.home.get() != Some(NonNull::from(m))).then_some(g)
 }
 
 /// Sleepers of another P, which its worker has not come to: one to run now, some for the queue.
@@ -182,9 +269,10 @@ fn steal_due(m: &M, victim: &p::P) -> Option<GRef> {
         m.p().stats.late(now - when);
         if Token::of_wait(&g).notify() == PARKED {
             g.set_status(Status::Waiting, Status::Runnable);
-            match first {
-                None => first = Some(g),
-                Some(_) => ready(m.sched(), g, Next::Tail),
+            if first.is_some() || elsewhere(m, g).is_some() {
+                ready(m.sched(), g, Next::Tail);
+            } else {
+                first = Some(g);
             }
         }
     }
@@ -246,13 +334,13 @@ pub(crate) fn spread(m: &M) {
 /// From the other workers.
 fn search(m: &M) -> Option<GRef> {
     let (sched, p) = (m.sched(), m.p());
-    let n = sched.ps.len();
+    let n = sched.count();
     if n == 1 || !sched.idle.start_spinning(sched, &m.sleep) {
         return None;
     }
     for round in 0..if p.quiet.get() { 1 } else { STEAL_ROUNDS } {
         let start = m.random(n);
-        for victim in (start..n).chain(0..start).map(|i| &sched.ps[i]).filter(|v| v.index != p.index) {
+        for victim in (start..n).chain(0..start).map(|i| &*sched.ps[i]).filter(|v| v.index != p.index) {
             let g = loop {
                 // SAFETY: the calling thread's M holds `p`.
                 match victim.stealer.steal_batch_and_pop(unsafe { p.deque() }) {
@@ -278,39 +366,53 @@ fn search(m: &M) -> Option<GRef> {
 }
 
 /// Sleeps until there may be work, or a timer of this P is due; not if there is work. After a while it gives the cached
-/// stacks back, once.
-fn sleep(m: &M) {
+/// stacks back, once. False if `m` shall leave.
+fn sleep(m: &M) -> bool {
     let (sched, p) = (m.sched(), m.p());
-    let timer_due = || p.timers.next() != timers::NEVER && p.timers.next() <= timers::now();
-    let work = || sched.has_work() || !m.inbox.is_empty() || sched.stop_requested() || timer_due();
-    let clears = Cell::new(None);
-    let alarm = || {
-        p.idle.store(true, Relaxed);
-        clears.set((!p.cleared.get()).then(|| Instant::now() + IDLE_BEFORE_CLEAR));
-        // SAFETY: on the thread of `m`, which holds its P.
-        let timer = Some(unsafe { p.timers.alarm() }).filter(|when| *when != timers::NEVER).and_then(timers::instant);
-        clears.get().into_iter().chain(timer).min()
-    };
-    if sched.idle.sleep(&m.sleep, work, alarm) {
-        if clears.get().is_some_and(|when| when <= Instant::now()) {
-            // SAFETY: on g0 of an M that holds its P; no other reference to the cache is in use.
-            unsafe { p.cache() }.clear();
-            p.cleared.set(true);
-        }
-        p.next_slice(p::stamp());
-        p.idle.store(false, Relaxed);
-        sched.sysmon.worker_woke();
-        p.quiet.set(timer_due());
-    } else {
-        // There is work that a quiet search does not look for.
-        p.quiet.set(false);
+    if p.is_surplus(sched) || sched.idle.n_wanting.load(Relaxed) != 0 {
+        return give_way(m);
     }
+    // From W1 on the P may be another's: what is to be done with it is done before.
+    p.idle.store(true, Relaxed);
+    let clears = (!p.cleared.get()).then(|| Instant::now() + IDLE_BEFORE_CLEAR);
+    let next = p.timers.next();
+    // SAFETY: on the thread of `m`, which holds its P.
+    let timer = Some(unsafe { p.timers.alarm() }).filter(|when| *when != timers::NEVER).and_then(timers::instant);
+    let alarm = || clears.into_iter().chain(timer).min();
+    let timer_due = || p.timers.next() != timers::NEVER && p.timers.next() <= timers::now();
+    let work = || {
+        let earlier = p.timers.next() < next;
+        sched.has_work()
+            || !m.inbox.is_empty()
+            || sched.stop_requested()
+            || timer_due()
+            || earlier
+            || p.is_surplus(sched)
+    };
+    let slept = sched.idle.sleep(sched, &m.sleep, p.index, work, alarm);
+    if slept == Sleep::Robbed {
+        m.set_p(None);
+        return wait(m);
+    }
+    let Some(index) = m.sleep.take_p() else {
+        m.set_p(None);
+        return false;
+    };
+    if index == p.index && clears.is_some_and(|when| slept == Sleep::Slept && when <= Instant::now()) {
+        // SAFETY: on g0 of an M that holds its P; no other reference to the cache is in use.
+        unsafe { p.cache() }.clear();
+        p.cleared.set(true);
+    }
+    worker::attach(m, index);
+    // If it stayed there is work that a quiet search does not look for.
+    m.p().quiet.set(slept == Sleep::Slept && timer_due());
+    true
 }
 
 /// Makes `g` ready to be resumed on this M: gives it a stack, if it has none. False if there is none to be had.
 fn execute(m: &M, g: GRef) -> bool {
     let head = g.head();
-    m.curg.set(Some(g));
+    m.set_curg(Some(g));
     // SAFETY: this M owns `g`: it was just taken from a queue.
     unsafe {
         if g.status() == Status::Idle {
@@ -432,14 +534,16 @@ pub(crate) fn end_unstarted(g: GRef, failure: Option<Payload>) {
 /// Empties the queues of `m` and of its P when the runtime stops. What has not started is left to the last worker, which
 /// ends it with [`RuntimeStopped`](crate::RuntimeStopped); what has is abandoned in the middle.
 pub(crate) fn abandon_all(m: &M) {
-    let p = m.p();
-    // SAFETY: on the thread of `m`, which holds its P; no other reference is in use.
-    let (tied, deque) = unsafe { (m.tied(), p.deque()) };
+    // SAFETY: on the thread of `m`; no other reference is in use.
+    let tied = unsafe { m.tied() };
     m.inbox.drain(|g| tied.push_back(g, 0));
-    let nexts = [m.tied_next.take(), p.swap_runnext(None), m.take_resume()];
-    // SAFETY: as above.
-    let asleep = unsafe { p.timers.take_all() };
-    let started = nexts.into_iter().flatten().chain(std::iter::from_fn(|| tied.pop_front())).chain(asleep);
-    let queued = std::iter::from_fn(|| deque.pop());
-    m.sched().leave_unstarted(started.chain(queued).filter(|g| g.status() == Status::Idle));
+    while tied.pop_front().is_some() {}
+    m.tied_next.take();
+    m.take_resume();
+    if let Some(p) = m.p_if_any() {
+        // SAFETY: on the thread of `m`, which holds its P; no other reference is in use.
+        let (deque, _) = unsafe { (p.deque(), p.timers.take_all()) };
+        let queued = p.swap_runnext(None).into_iter().chain(std::iter::from_fn(|| deque.pop()));
+        m.sched().leave_unstarted(queued.filter(|g| g.status() == Status::Idle));
+    }
 }

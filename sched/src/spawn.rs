@@ -51,7 +51,7 @@ where
         refuse(&fork::error());
     }
     let kind = attrs.stack.unwrap_or(StackKind::reserved(sched.config.stack_size));
-    let id = match m::current_of(sched) {
+    let id = match m::enter(sched) {
         Some(m) => {
             m.p().stats.spawned_here.add(1);
             // SAFETY: the calling thread's M holds this P.

@@ -2,7 +2,8 @@
 //!
 //! | module | protocol |
 //! |---|---|
-//! | [`idle`](crate::idle), [`m`](crate::m) | submitting and going idle; the inbox; the parker |
+//! | [`idle`](crate::idle), [`m`](crate::m) | submitting, going idle, waiting for a P; the inbox; the parker |
+//! | [`hold`](crate::hold) | who holds a P |
 //! | [`token`](crate::token) | the park token |
 //! | [`sysmon`](crate::sysmon) | its alarm |
 //! | [`timers`](crate::timers) | the untied sleepers of a P |
@@ -19,10 +20,30 @@ pub(crate) use self::real::*;
 #[cfg(not(loom))]
 mod real {
     pub(crate) use std::cell::Cell;
+    use std::sync::OnceLock;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::sync::atomic::compiler_fence;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
     pub(crate) use std::thread::yield_now;
 
-    pub(crate) use parking_lot::{Condvar, Mutex};
+    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+
+    /// The half of a pair of fences that runs often: with [`heavy_fence`] on the other side it is as good as a full one.
+    #[inline(always)]
+    pub(crate) fn light_fence() {
+        compiler_fence(SeqCst);
+    }
+
+    /// The other half: a full fence here, and on every CPU that runs a thread of this process. False where the kernel has no
+    /// `membarrier`: then it is one here only.
+    pub(crate) fn heavy_fence() -> bool {
+        static HAS_IT: OnceLock<bool> = OnceLock::new();
+        // SAFETY: plain system calls.
+        let call = |command: i32| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 };
+        let has_it = *HAS_IT.get_or_init(|| call(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED));
+        fence(SeqCst);
+        has_it && call(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+    }
 }
 
 /// loom's, in the shape of the real ones.
@@ -39,6 +60,17 @@ mod model {
     pub(crate) use crate::loom::fence;
     #[cfg(not(test))]
     pub(crate) use loom::sync::atomic::fence;
+
+    #[track_caller]
+    pub(crate) fn light_fence() {
+        fence(std::sync::atomic::Ordering::SeqCst);
+    }
+
+    #[track_caller]
+    pub(crate) fn heavy_fence() -> bool {
+        fence(std::sync::atomic::Ordering::SeqCst);
+        true
+    }
 
     #[derive(Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);

@@ -1,7 +1,8 @@
 //! `sysmon` (S23): a thread without a P that watches the workers.
 //!
 //! It asks for preemption of slices that have lasted long enough, and of busy workers whose timers are due. For untied
-//! sleepers that are late all the same it wakes another worker ([`crate::timers`]). It sleeps until the next such moment,
+//! sleepers that are late all the same it wakes another worker ([`crate::timers`]). It takes the P of a worker that is stuck
+//! in the operating system ([`crate::retake`]). It sleeps until the next such moment,
 //! and when all workers are idle, until one is not: an idle runtime uses no CPU. In between it sweeps stacks
 //! ([`crate::sweep`]).
 //!
@@ -31,10 +32,12 @@
 //! It lingers for a few slices before it sleeps, so that a service that is idle between two requests does not wake it
 //! for each.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::m::Parker;
+use crate::retake::{Retaker, Watch};
 use crate::sched::Sched;
 use crate::sweep::Sweeper;
 use crate::sync::{AtomicBool, fence};
@@ -108,6 +111,7 @@ struct Look {
     since: u64,
     /// It was asked for preemption.
     asked: bool,
+    watch: Watch,
 }
 
 /// Time stamps in nanoseconds, by comparing the two clocks over the time that sysmon runs.
@@ -163,10 +167,11 @@ impl Sleeper {
 }
 
 /// The thread's function: returns when the runtime stops.
-pub(crate) fn run(sched: &Sched) {
+pub(crate) fn run(sched: &Arc<Sched>) {
     let slice = sched.config.time_slice.map(|s| s.as_nanos() as u64);
     let period = slice.unwrap_or(PERIOD.as_nanos() as u64);
-    let mut looks = vec![Look::default(); sched.ps.len()];
+    let mut looks = Vec::new();
+    let mut retaker = Retaker::default();
     let mut idle_looks = 0;
     let mut sweeper = Sweeper::new(sched);
     let mut stamps = Stamps::new();
@@ -178,21 +183,23 @@ pub(crate) fn run(sched: &Sched) {
         // Stacks are to be swept however long a slice is.
         let mut next = now + (period - early).min(PERIOD.as_nanos() as u64);
         let mut busy = false;
-        for ((p, m), look) in sched.ps.iter().zip(&sched.ms).zip(&mut looks) {
-            if p.idle.load(Relaxed) {
+        looks.resize(sched.ps.count(), Look::default());
+        for (p, look) in sched.ps().zip(&mut looks) {
+            let Some(m) = p.holder().filter(|_| !p.idle.load(Relaxed)) else {
                 continue;
-            }
+            };
             busy = true;
             let tick = p.schedtick.load(Relaxed);
             if tick != look.tick {
-                *look = Look { tick, since: stamps.time(p.slice_start.load(Relaxed)), asked: false };
+                *look = Look { tick, since: stamps.time(p.slice_start.load(Relaxed)), ..Look::default() };
             }
             let timer = p.timers.next();
             let due = match slice {
                 Some(slice) => (look.since + slice - early).min(timer.max(look.since + CUT_AFTER)),
                 None => u64::MAX,
             };
-            if now >= due || stop {
+            next = next.min(retaker.look(sched, (p, m), &mut look.watch, look.since, now));
+            if now >= due || stop || p.is_surplus(sched) {
                 // The number before the poison: a prologue that sees the poison finds the request.
                 p.preempt_tick.store(tick, SeqCst);
                 m.poison();
@@ -206,12 +213,13 @@ pub(crate) fn run(sched: &Sched) {
             }
             if p.timers.want_help(now) {
                 // In vain if it goes to a worker that has just looked: so it is repeated, as the request above is.
-                sched.idle.wakep(sched);
+                sched.idle.wakep(&**sched);
                 next = next.min(now + AGAIN.as_nanos() as u64);
             } else {
                 next = next.min(p.timers.next_shared().saturating_add(timers::HELP_AFTER));
             }
         }
+        retaker.look_at_stuck(sched);
         idle_looks = if busy { 0 } else { idle_looks + 1 };
         if busy {
             sweeper.busy();
@@ -229,7 +237,7 @@ pub(crate) fn run(sched: &Sched) {
 }
 
 fn sleep_until_busy(sched: &Sched, sweeper: &mut Sweeper) {
-    let idle = || sched.ps.iter().all(|p| p.idle.load(Relaxed)) && !sched.stop_requested();
+    let idle = || sched.ps().all(|p| p.idle.load(Relaxed)) && !sched.stop_requested();
     sched.sysmon.sleep_if(idle, || {
         sweeper.work(sched, timers::now() + CHORE);
         sweeper.due().and_then(timers::instant)

@@ -43,7 +43,12 @@ impl<T> Tied<T> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.long.is_empty()
+        self.len() == 0
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len() + self.long.len()
     }
 
     /// To the tail, behind the `shared` green threads that wait in the deque.

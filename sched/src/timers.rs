@@ -7,7 +7,8 @@
 //! | `own` | the tied | the holder of the P | the holder of the P; no lock |
 //! | `shared` | the untied | the holder of the P | anyone, under the lock |
 //!
-//! A tied sleeper can run on one M only, and that M looks here before it looks anywhere else. So there is nothing to steal.
+//! A tied sleeper can run on one M only, which usually holds the P and looks here before it looks anywhere else. So there is
+//! nothing to steal. If another M holds the P by now, it passes the sleeper on.
 //! The earliest of each heap is published (`next_own`, `next_shared`): read by anyone, written by whoever changes the heap.
 //!
 //! # Who looks when
@@ -29,7 +30,9 @@
 //! # No sleeper is forgotten
 //!
 //! 1. Only the M that holds the P inserts. It inserts on g0, while it is awake, and then schedules. So nobody inserts into
-//!    the timers of a P whose M sleeps, and an alarm never has to be set anew from outside.
+//!    the timers of a P whose M sleeps, and an alarm never has to be set anew from outside. There is one exception: a P that
+//!    goes out of use leaves its sleepers to another (`adopt`), whose M is woken if it sleeps, and looks for earlier ones
+//!    than those that its alarm is for in W4 if it is about to ([`crate::idle`]).
 //! 2. Before it sleeps the M sets its alarm by `next`. The published time may be too early, because a thief has taken the
 //!    earliest meanwhile: the alarm then rings for nothing. It is never too late: what is published was stored under the
 //!    lock after the change, and the only one that could bring it forward is the M itself.
@@ -261,18 +264,25 @@ impl<T: Copy> Timers<T> {
         self.next().max(self.served.get() + SLACK)
     }
 
-    /// Takes all sleepers: the runtime stops.
+    /// Takes sleepers over from another P, which goes out of use. The caller then wakes the worker that idles with this one.
+    pub(crate) fn adopt(&self, sleepers: Vec<(u64, T)>) {
+        let mut heap = self.shared.lock();
+        sleepers.into_iter().for_each(|(when, g)| heap.push(when, g));
+        self.next_shared.store(heap.next(), Ordering::Relaxed);
+    }
+
+    /// Takes all sleepers: the P goes out of use.
     ///
     /// # Safety
     ///
     /// The calling thread's M holds the P.
-    pub(crate) unsafe fn take_all(&self) -> Vec<T> {
+    pub(crate) unsafe fn take_all(&self) -> Vec<(u64, T)> {
         let shared = std::mem::replace(&mut *self.shared.lock(), Heap::new());
         // SAFETY: by the contract.
         let own = unsafe { std::mem::replace(&mut *self.own.get(), Heap::new()) };
         self.next_own.store(NEVER, Ordering::Relaxed);
         self.next_shared.store(NEVER, Ordering::Relaxed);
-        own.entries.into_iter().chain(shared.entries).map(|(_, g)| g).collect()
+        own.entries.into_iter().chain(shared.entries).collect()
     }
 }
 
@@ -389,7 +399,8 @@ mod tests {
         assert_eq!(stolen, [1, 3, 5, 7]);
         // SAFETY: as above.
         unsafe {
-            assert_eq!(timers.take_all(), [0, 2, 4, 6, 8, 9]);
+            let left: Vec<_> = timers.take_all().into_iter().map(|(_, g)| g).collect();
+            assert_eq!(left, [0, 2, 4, 6, 8, 9]);
             assert_eq!(timers.next(), NEVER);
         }
     }

@@ -2,32 +2,138 @@
 //!
 //! The order matters on the way in: first the M and its g0, then `g`, then the live guard, then sysmon may write to it.
 //! On the way out it is reversed, and the guard is left at 0: glibc reuses thread control blocks.
+//!
+//! A worker begins with a P or waits for one. It leaves when the runtime stops, and *retires* when it has had no P for
+//! [`RETIRES_AFTER`] and nothing is tied to it.
 
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
-use morestack_asm::{STACK_GUARD, Stack, set_stackguard, setg, stackguard_slot};
+use crossbeam_utils::CachePadded;
+use morestack_asm::{STACK_GUARD, Stack, set_stackguard, setg, stackguard_slot, systemstack};
 
+use crate::idle::Workers;
 use crate::m::M;
+use crate::p::P;
 use crate::sched::Sched;
-use crate::{fault, schedule};
+use crate::{fault, p, schedule};
 
-/// Bytes of g0's stack, which is the OS thread's. The scheduler itself needs a few KB; destructors of closures that were
-/// dropped before they ran, and panic messages, are what the rest is for.
-pub(crate) const G0_STACK: usize = 512 << 10;
+/// Bytes of g0's stack, which is the OS thread's. The scheduler itself needs a few KB; what `blocking` runs is the rest for:
+/// as much as std gives its threads.
+const G0_STACK: usize = 2 << 20;
 
-/// Runs green threads on the calling OS thread until the runtime stops. False if the thread must not exit, ever: tied
-/// green threads that were abandoned in the middle may have lent out what lives in its thread-locals.
-pub(crate) fn run(sched: &Sched, m: &M) -> bool {
-    let _guard = AbortOnUnwind("a worker thread panicked outside of green threads");
-    let p = &sched.ps[m.index];
-    if sched.config.pin_workers {
-        pin(m.index);
+/// How long a thread is kept that nobody needs: as long as tokio keeps its blocking ones.
+const RETIRES_AFTER: Duration = Duration::from_secs(10);
+
+/// Why there is no thread.
+pub(crate) enum NoThread {
+    /// There may be no more.
+    Limit,
+    System(io::Error),
+}
+
+/// Starts a thread for one more M, which gets `p` or waits for one. Not if the runtime has stopped.
+pub(crate) fn start(sched: &Arc<Sched>, p: Option<usize>) -> Result<(), NoThread> {
+    let index = {
+        let mut threads = sched.threads.lock();
+        if threads.closed {
+            return Ok(());
+        }
+        if threads.live >= sched.config.max_threads {
+            return Err(NoThread::Limit);
+        }
+        threads.live += 1;
+        threads.starting += usize::from(p.is_none());
+        threads.unused.pop().unwrap_or_else(|| sched.ms.push(CachePadded::new(M::new(sched.ms.count()))))
+    };
+    let name = format!("{}-{index}", sched.config.thread_name);
+    let body = {
+        let sched = sched.clone();
+        move || {
+            let m = &sched.ms[index];
+            let exits = run(&sched, m, p);
+            if !sched.stop_requested() {
+                // Nobody waits for this one.
+                drop(m.thread.lock().take());
+            }
+            end(&sched, index);
+            if !exits {
+                loop {
+                    std::thread::park();
+                }
+            }
+        }
+    };
+    // Locked until the handle is there: the thread may retire at once.
+    let mut thread = sched.ms[index].thread.lock();
+    match std::thread::Builder::new().name(name).stack_size(G0_STACK).spawn(body) {
+        Ok(handle) => {
+            *thread = Some(handle);
+            Ok(())
+        }
+        Err(error) => {
+            drop(thread);
+            sched.threads.lock().starting -= usize::from(p.is_none());
+            end(sched, index);
+            Err(NoThread::System(error))
+        }
     }
+}
+
+/// One thread less. What it wrote as an M is visible to whoever is the last.
+fn end(sched: &Sched, index: usize) {
+    let last = {
+        let mut threads = sched.threads.lock();
+        threads.live -= 1;
+        threads.unused.push(index);
+        sched.stop_requested() && threads.close_if_empty()
+    };
+    if last {
+        sched.set_stopped();
+    }
+}
+
+/// Sees to it that `n` Ps are in use; or as many as could be, up to the one that no thread could be started for.
+pub(crate) fn set_count(sched: &Arc<Sched>, n: usize) -> Result<(), (usize, NoThread)> {
+    let _alone = sched.resizing.lock();
+    let (before, unheld) = {
+        let mut threads = sched.threads.lock();
+        // The others that went out of use are held still, and come back into use where they are.
+        let mut unheld: Vec<usize> = threads.retired.extract_if(.., |p| *p < n).collect();
+        unheld.sort_unstable();
+        while sched.ps.count() < n {
+            unheld.push(sched.ps.push(CachePadded::new(P::new(sched.ps.count()))));
+        }
+        let before = sched.count();
+        sched.set_count(n);
+        (before, unheld)
+    };
+    // Those that sleep are to see that they are surplus; sysmon tells those that run.
+    (n..before).for_each(|p| sched.idle.wake_holder(&**sched, p));
+    for (at, &p) in unheld.iter().enumerate() {
+        if sched.idle.give(&**sched, p, true) {
+            continue;
+        }
+        if let Err(error) = start(sched, Some(p)) {
+            sched.set_count(p);
+            sched.threads.lock().retired.extend(&unheld[at..]);
+            return Err((p, error));
+        }
+    }
+    Ok(())
+}
+
+/// Runs green threads on the calling OS thread. False if the thread must not exit, ever: tied green threads that were
+/// abandoned in the middle may have lent out what lives in its thread-locals.
+fn run(sched: &Sched, m: &M, p: Option<usize>) -> bool {
+    let _guard = AbortOnUnwind("a worker thread panicked outside of green threads");
     precise_timers();
     let signal_stack = fault::SignalStack::install();
-    m.init(sched, p);
+    m.init(sched);
     // SAFETY: this is the M's own thread, and nothing runs on it yet.
     unsafe {
         let (head, g0) = (m.head.get(), m.g0.get());
@@ -42,11 +148,30 @@ pub(crate) fn run(sched: &Sched, m: &M) -> bool {
     }
     m.set_slot(stackguard_slot());
 
-    schedule::run(m);
+    let has_p = match p {
+        Some(p) => {
+            attach(m, p);
+            true
+        }
+        None => {
+            sched.threads.lock().starting -= 1;
+            wait_for_p(m, || false)
+        }
+    };
+    if has_p {
+        schedule::run(m);
+    }
 
     schedule::abandon_all(m);
-    // SAFETY: on the thread of `m`, which holds its P; nothing runs any more.
-    unsafe { p.cache() }.clear();
+    if let Some(p) = m.p_if_any() {
+        // SAFETY: on g0 of the M that holds the P; nothing runs any more.
+        unsafe { p.cache() }.clear();
+        p.idle.store(true, Relaxed);
+        m.set_p(None);
+        sched.idle.put_back(sched, p.index);
+    }
+    m.tid.store(0, Relaxed);
+    m.pinned.set(None);
     m.set_slot(ptr::null());
     // SAFETY: this thread ceases to run green threads.
     unsafe {
@@ -55,6 +180,43 @@ pub(crate) fn run(sched: &Sched, m: &M) -> bool {
     }
     drop(signal_stack);
     m.started.get() == 0
+}
+
+/// `m` goes on with the P of this index, which it was given.
+pub(crate) fn attach(m: &M, p: usize) {
+    let sched = m.sched();
+    if sched.config.pin_workers && m.pinned.replace(Some(p)) != Some(p) {
+        pin(p);
+    }
+    let p: &P = &sched.ps[p];
+    m.set_p(Some(p));
+    m.turn.set(p::stamp());
+    p.next_slice(m.turn.get());
+    p.idle.store(false, Relaxed);
+    sched.sysmon.worker_woke();
+}
+
+/// Waits until `m`, which has no P, is given one. False if it shall leave.
+pub(crate) fn wait_for_p(m: &M, wants: impl Fn() -> bool) -> bool {
+    let sched = m.sched();
+    let retires = (m.started.get() == 0).then(|| Instant::now() + RETIRES_AFTER);
+    let comes_back = sched.idle.wait_for_p(sched, &m.sleep, wants, retires);
+    if comes_back {
+        attach(m, m.sleep.take_p().expect("who comes back has a P"));
+    }
+    comes_back
+}
+
+/// `m` comes in, and its P is gone: waits for another, with the green thread that it runs.
+#[cold]
+pub(crate) fn regain(m: &M) {
+    // The room on the green thread's stack is its own.
+    systemstack(|| {
+        m.set_p(None);
+        // When the runtime stops, those that leave give theirs away.
+        while !wait_for_p(m, || true) {}
+        m.sched().idle.stop_spinning(m.sched(), &m.sleep);
+    });
 }
 
 /// Nothing unwinds out of the scheduler: it would leave a thread behind that sysmon writes to and others wait for.

@@ -65,7 +65,7 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
 
 /// With those of the P that the calling green thread runs on.
 fn sudogs<R>(f: impl FnOnce(&mut Sudogs) -> R) -> R {
-    let m = m::current().expect("a green thread runs on an M");
+    let m = m::enter_current().expect("a green thread runs on an M");
     // SAFETY: on the thread of `m`, which holds its P; `f` does not switch, and no other reference is in use.
     f(unsafe { m.p().sudogs() })
 }
