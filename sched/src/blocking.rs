@@ -81,7 +81,6 @@ fn give_away(m: &M) {
     let (sched, p) = (m.sched(), m.p());
     sched.idle.stop_spinning(sched, &m.sleep);
     if sched.idle.give(sched, p.index, true) {
-        sched.handoffs.fetch_add(1, Relaxed);
         m.set_p(None);
     }
 }

@@ -79,7 +79,7 @@ mod worker;
 
 pub use blocking::blocking;
 pub use join::{JoinHandle, RuntimeStopped};
-pub use metrics::{Lateness, Metrics};
+pub use metrics::{Lateness, Metrics, WorkerMetrics};
 pub use morestack_macros::prologue;
 pub use newstack::StackOverflow;
 pub use park::{checkpoint, park, sleep, sleep_until, without_preemption, yield_now};

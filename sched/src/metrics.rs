@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use crate::idle::Workers;
+use crate::p::P;
 use crate::sched::Sched;
 
 /// A counter with one writer: a load and a store, not an atomic addition, so that it costs what a plain one does. Who reads
@@ -33,10 +34,25 @@ macro_rules! metrics {
             lateness: [Counter; LATENESS],
         }
 
+        /// What one worker of a [`Runtime`](crate::Runtime) has done, and what waits for it: see [`Metrics`].
+        ///
+        /// A worker here is the right to run green threads, which passes from one OS thread to another where one blocks: Go's P.
+        #[derive(Clone, Debug, Default)]
+        #[non_exhaustive]
+        pub struct WorkerMetrics {
+            /// Green threads in its run queue, which others may take. Those that are tied to its OS thread are not among them.
+            pub queued: u64,
+            /// Time slices that it began, modulo 2^32. A green thread that hands over to another shares its slice.
+            pub slices: u64,
+            $($(#[$doc])* pub $name: u64,)*
+            /// As [`Metrics::timer_lateness`].
+            pub timer_lateness: Lateness,
+        }
+
         /// What a [`Runtime`](crate::Runtime) has done since it started.
         ///
         /// The counters are read one after another while the runtime goes on: each is right, their sums may be off by
-        /// what happened in between.
+        /// what happened in between. Nobody waits for that.
         #[derive(Clone, Debug, Default)]
         #[non_exhaustive]
         pub struct Metrics {
@@ -44,8 +60,8 @@ macro_rules! metrics {
             pub workers: u64,
             /// OS threads for green threads that there are: the workers, those that are blocked, and some to spare.
             pub threads: u64,
-            /// Times another OS thread took over for one that was blocked, or the other way round.
-            pub handoffs: u64,
+            /// Green threads from outside that no worker has taken yet.
+            pub injected: u64,
             /// Green threads spawned.
             pub spawned: u64,
             /// Most stacks that were in use at a time, give or take 16 per worker.
@@ -54,14 +70,30 @@ macro_rules! metrics {
             /// By how much sleepers were made runnable after their time, one entry per sleep that ended. What they then waited
             /// for their turn is not in it.
             pub timer_lateness: Lateness,
+            /// The same for each worker. What sysmon did is in the sums only.
+            pub per_worker: Vec<WorkerMetrics>,
+        }
+
+        impl WorkerMetrics {
+            fn read(p: &P) -> WorkerMetrics {
+                let mut timer_lateness = Lateness::default();
+                timer_lateness.add(&p.stats.lateness);
+                WorkerMetrics {
+                    queued: p.queued() as u64,
+                    slices: u64::from(p.schedtick.load(Relaxed)),
+                    timer_lateness,
+                    $($name: p.stats.$name.get(),)*
+                }
+            }
         }
 
         impl Metrics {
             pub(crate) fn read(sched: &Sched) -> Metrics {
                 let mut m = Metrics {
                     workers: sched.count() as u64,
-                    threads: sched.threads.lock().live as u64,
-                    handoffs: sched.handoffs.load(Relaxed),
+                    threads: sched.live_threads.load(Relaxed) as u64,
+                    injected: sched.injector.len() as u64,
+                    per_worker: sched.ps().take(sched.count()).map(WorkerMetrics::read).collect(),
                     spawned: sched.spawned_outside.load(Relaxed),
                     peak_stacks: sched.stacks.peak(),
                     ..Metrics::default()
@@ -86,6 +118,8 @@ metrics! {
     preemptions,
     /// Requests for preemption that could not be answered at once: while unwinding or in `without_preemption`.
     preemptions_deferred,
+    /// Times another OS thread took this worker over, because its own was blocked, or to give it back.
+    handoffs,
     /// Times a worker took from another's queue: one green thread or half of them.
     steals,
     /// Times a green thread gave its OS thread back to wait: parks and sleeps.

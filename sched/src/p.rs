@@ -168,6 +168,11 @@ impl P {
         self.index >= sched.count()
     }
 
+    /// How much there is to steal here.
+    pub(crate) fn queued(&self) -> usize {
+        self.stealer.len() + usize::from(!self.runnext.load(Relaxed).is_null())
+    }
+
     /// Whether there is something to steal here.
     pub(crate) fn has_work(&self) -> bool {
         !self.stealer.is_empty() || !self.runnext.load(Relaxed).is_null()

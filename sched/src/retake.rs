@@ -118,7 +118,6 @@ impl Retaker {
                 claim.take();
                 // It may be running by now: its next prologue is to find out.
                 m.poison();
-                sched.handoffs.fetch_add(1, Relaxed);
             }
             return u64::MAX;
         }

@@ -36,6 +36,8 @@ pub(crate) struct Sched {
     workers: AtomicUsize,
     pub(crate) ms: boxcar::Vec<CachePadded<M>>,
     pub(crate) threads: Mutex<Threads>,
+    /// How many threads there are, to be read without the lock.
+    pub(crate) live_threads: AtomicUsize,
     /// One at a time changes the number of Ps.
     pub(crate) resizing: Mutex<()>,
     pub(crate) idle: CachePadded<Idle>,
@@ -52,8 +54,6 @@ pub(crate) struct Sched {
     visitors: Visitors,
     pub(crate) drain: Drain,
     pub(crate) spawned_outside: AtomicU64,
-    /// Ps that passed from one worker to another.
-    pub(crate) handoffs: AtomicU64,
     pub(crate) stacks: StackGauge,
     /// What sysmon counts.
     pub(crate) sweep_stats: PStats,
@@ -69,6 +69,7 @@ impl Sched {
             workers: AtomicUsize::new(n),
             ms: boxcar::Vec::new(),
             threads: Mutex::default(),
+            live_threads: AtomicUsize::new(0),
             resizing: Mutex::default(),
             idle: CachePadded::default(),
             sysmon: Alarm::default(),
@@ -80,7 +81,6 @@ impl Sched {
             visitors: Visitors::default(),
             drain: Drain::default(),
             spawned_outside: AtomicU64::new(0),
-            handoffs: AtomicU64::new(0),
             stacks: StackGauge::default(),
             sweep_stats: PStats::default(),
             joiners: Joiners::default(),

@@ -154,8 +154,6 @@ fn give_way(m: &M) -> bool {
         }
     } else if !sched.idle.give(sched, p.index, false) {
         return true;
-    } else {
-        sched.handoffs.fetch_add(1, Relaxed);
     }
     m.set_p(None);
     wait(m)

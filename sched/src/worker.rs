@@ -47,6 +47,7 @@ pub(crate) fn start(sched: &Arc<Sched>, p: Option<usize>) -> Result<(), NoThread
             return Err(NoThread::Limit);
         }
         threads.live += 1;
+        sched.live_threads.store(threads.live, Relaxed);
         threads.starting += usize::from(p.is_none());
         threads.unused.pop().unwrap_or_else(|| sched.ms.push(CachePadded::new(M::new(sched.ms.count()))))
     };
@@ -89,6 +90,7 @@ fn end(sched: &Sched, index: usize) {
     let last = {
         let mut threads = sched.threads.lock();
         threads.live -= 1;
+        sched.live_threads.store(threads.live, Relaxed);
         threads.unused.push(index);
         sched.stop_requested() && threads.close_if_empty()
     };
@@ -189,6 +191,9 @@ pub(crate) fn attach(m: &M, p: usize) {
         pin(p);
     }
     let p: &P = &sched.ps[p];
+    if p.holder().is_some_and(|before| !ptr::eq(before, m)) {
+        p.stats.handoffs.add(1);
+    }
     m.set_p(Some(p));
     m.turn.set(p::stamp());
     p.next_slice(m.turn.get());
