@@ -64,6 +64,21 @@
 //! *Whoever is taken from a list gets a token*, by the one that took it, with a P or, when the runtime stops, without; but
 //! from `free` to `wanting` it only changes its place. So a worker that wakes by itself and is in no list waits for its token.
 //!
+//! # Waiting awake
+//!
+//! To wake a thread that sleeps in the kernel takes a system call and, on virtual machines, 10 to 60 us. So W5 begins with
+//! looking at the token for up to [`AWAKE`], if that is worth it. Nobody else can tell: the worker stands in the list as
+//! one that sleeps, and is woken by the same token ([`crate::parker`]).
+//!
+//! It is worth it where sleeps are short: when at least [`SHORT_SLEEPS`] of a worker's last eight were ended by a token
+//! within that time. For sleeps in the kernel the waker notes when that was. So a runtime that nobody wakes waits awake
+//! once and then sleeps, one that only its timers wake five times, and one that gets a request per millisecond next to
+//! never.
+//!
+//! *At most half of the workers* wait awake at a time, and none where there are more workers than processors: it would
+//! take the time from those that work. One that lost its processor meanwhile was in somebody's way, and starts to count
+//! anew.
+//!
 //! `loom.rs` checks this on models: two workers and a submitter, one worker and two submitters, an inbox and an alarm, and
 //! two workers with one P.
 
@@ -71,11 +86,19 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Instant;
 
-use crate::m::Parker;
+use crate::parker::Parker;
 use crate::sync::{AtomicUsize, Cell, Mutex, MutexGuard, fence};
+use crate::timers;
 
 /// No P.
 const NO_P: usize = usize::MAX;
+
+/// How long a worker waits awake, in nanoseconds: about what a wake-up costs, so that in vain it does not cost much more
+/// than to sleep at once (Karlin et al., "Empirical studies of competitive spinning", SOSP 1991).
+const AWAKE: u64 = 50_000;
+
+/// See "Waiting awake". Half: then awake is right more often than not.
+const SHORT_SLEEPS: u32 = 4;
 
 #[derive(Default)]
 pub(crate) struct Idle {
@@ -86,6 +109,9 @@ pub(crate) struct Idle {
     pub(crate) n_wanting: AtomicUsize,
     /// Workers that search, or have been woken to. Ahead of that in Q4 only.
     pub(crate) n_spinning: AtomicUsize,
+    /// Workers that wait awake.
+    awake: AtomicUsize,
+    processors: usize,
 }
 
 /// Workers, by their indices.
@@ -107,12 +133,20 @@ pub(crate) struct SleepState {
     /// The P that it holds while it stands in a list, or comes back with; else NO_P. Its own thread's, but under the lock
     /// while it is in a list, and of the one that took it from there until its token is sent.
     p: AtomicUsize,
+    /// A bit for each of its last sleeps: whether it was short. Its own thread's.
+    short: Cell<u8>,
     pub(crate) parker: Parker,
 }
 
 impl SleepState {
     pub(crate) fn new(index: usize) -> SleepState {
-        SleepState { index, spinning: Cell::new(false), p: AtomicUsize::new(NO_P), parker: Parker::default() }
+        SleepState {
+            index,
+            spinning: Cell::new(false),
+            p: AtomicUsize::new(NO_P),
+            short: Cell::new(0),
+            parker: Parker::default(),
+        }
     }
 
     /// Back with a token: as a spinner, with a P; or, when the runtime stops, with none.
@@ -155,6 +189,15 @@ pub(crate) enum Sleep {
 }
 
 impl Idle {
+    pub(crate) fn new(processors: usize) -> Idle {
+        Idle { processors, ..Idle::default() }
+    }
+
+    /// How many of so many workers may wait awake.
+    fn max_awake(&self, workers: usize) -> usize {
+        if self.processors > 1 && workers <= self.processors { workers.div_ceil(2) } else { 0 }
+    }
+
     /// Q2-Q4: after work was put where any worker finds it.
     #[inline]
     pub(crate) fn wakep(&self, workers: &impl Workers) {
@@ -246,12 +289,40 @@ impl Idle {
             self.wakep(workers);
             return Sleep::Robbed;
         }
-        if me.parker.park_until(alarm()) {
+        if self.wait(workers, me, alarm()) {
             me.has_token();
         } else if !self.cancel(me) {
             return Sleep::Robbed;
         }
         Sleep::Slept
+    }
+
+    /// W5: until the token is there, and takes it; or until `deadline`. True if it took the token.
+    fn wait(&self, workers: &impl Workers, me: &SleepState, deadline: Option<Instant>) -> bool {
+        let most = self.max_awake(workers.count());
+        if most == 0 {
+            return me.parker.park_until(deadline);
+        }
+        let sleeps = me.short.get();
+        let end = timers::now() + AWAKE;
+        if sleeps.count_ones() >= SHORT_SLEEPS
+            && let Some(woken) = self.wait_awake(most, me, deadline.map_or(end, |d| end.min(timers::nanos(d))))
+        {
+            let lost_processor = !woken && timers::now() > end + AWAKE;
+            me.short.set(if lost_processor { 0 } else { sleeps << 1 | u8::from(woken) });
+            return woken || me.parker.park_until(deadline);
+        }
+        let woken = me.parker.park_until(deadline);
+        me.short.set(sleeps << 1 | u8::from(woken && me.parker.woken() <= end));
+        woken
+    }
+
+    /// None if enough others do so.
+    fn wait_awake(&self, most: usize, me: &SleepState, end: u64) -> Option<bool> {
+        let enough = self.awake.fetch_add(1, Relaxed) >= most;
+        let woken = (!enough).then(|| me.parker.spin_until(end));
+        self.awake.fetch_sub(1, Relaxed);
+        woken
     }
 
     /// W1, W2, W3.

@@ -58,6 +58,7 @@ mod newstack;
 mod p;
 mod park;
 mod parked;
+mod parker;
 mod ready;
 mod retake;
 mod runtime;

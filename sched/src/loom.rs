@@ -15,6 +15,7 @@
 //! | [`tied`] | the same, with an inbox and an alarm | the same |
 //! | [`two_workers_one_p`] | [`crate::idle`]: workers without a P | the same; two hold a P |
 //! | [`hold`] | [`crate::hold`]: taking the P of one that is out | two hold a P |
+//! | [`parker`], [`parker_with_alarm`] | [`crate::parker`] | a token is lost, or what was written before it is not seen |
 //! | [`token`], [`token_with_a_scanner`] | [`crate::token`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
 //! | [`alarm`] | [`crate::sysmon`]: going to sleep | sysmon sleeps while a worker is busy |
 //! | [`late_timer`], [`timer_and_thief`] | [`crate::timers`] | a sleeper is never woken, or twice |
@@ -51,6 +52,7 @@ use loom::thread;
 use crate::hold::Hold;
 use crate::idle::{Idle, Sleep, SleepState, Workers};
 use crate::m::Inbox;
+use crate::parker::{ASLEEP, EMPTY, Parker, TOKEN};
 use crate::sched::{Visit, Visitors};
 use crate::sync::{AtomicBool, AtomicU8, AtomicUsize};
 use crate::sysmon::Alarm;
@@ -492,6 +494,87 @@ fn hold_with(come_in: fn(&Hold) -> bool) {
 fn hold() {
     check_fences(2, 4, || hold_with(Hold::come_in));
     check(4, || hold_with(Hold::end_call));
+}
+
+/// One sleeps until two others have written, each before it unparks.
+fn parker_with(park: fn(&Parker) -> bool, unpark: fn(&Parker)) {
+    let shared = Arc::new((Parker::default(), [AtomicUsize::new(0), AtomicUsize::new(0)]));
+    let unparkers = [0, 1].map(|i| {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            shared.1[i].store(1, Relaxed);
+            unpark(&shared.0);
+        })
+    });
+    let (parker, written) = &*shared;
+    while written.iter().any(|w| w.load(Relaxed) == 0) {
+        park(parker);
+    }
+    for thread in unparkers {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn parker() {
+    check(3, || parker_with(|parker| parker.poll() || parker.poll() || parker.park_until(None), Parker::unpark));
+}
+
+/// The first sleep has a deadline.
+fn parks_with_alarm(parker: &Parker) -> bool {
+    parker.park_until(Some(Instant::now())) || parker.park_until(None)
+}
+
+#[test]
+fn parker_with_alarm() {
+    check(3, || parker_with(parks_with_alarm, Parker::unpark));
+}
+
+/// Seeded: who unparks looks and then writes. Meanwhile the other may go to sleep.
+#[test]
+fn parker_without_a_swap() {
+    assert!(fails(3, || {
+        parker_with(
+            |parker| parker.park_until(None),
+            |parker| {
+                let asleep = parker.word.value.load(Acquire) == ASLEEP;
+                parker.word.value.store(TOKEN, Release);
+                if asleep {
+                    parker.word.wake();
+                }
+            },
+        );
+    }));
+}
+
+/// Seeded: at the deadline the word is cleared whatever it is.
+#[test]
+fn parker_with_a_lost_token() {
+    assert!(fails(3, || {
+        let park = |parker: &Parker| {
+            if parker.word.value.compare_exchange(EMPTY, ASLEEP, Relaxed, Relaxed).is_ok() {
+                parker.word.wait(ASLEEP, Some(Instant::now()));
+                parker.word.value.store(EMPTY, Relaxed);
+            }
+            parker.park_until(None)
+        };
+        parker_with(park, Parker::unpark);
+    }));
+}
+
+/// Seeded: what was written before the token is not waited for.
+#[test]
+fn parker_with_a_relaxed_token() {
+    assert!(fails(3, || {
+        parker_with(
+            |parker| parker.park_until(None),
+            |parker| {
+                if parker.word.value.swap(TOKEN, Relaxed) == ASLEEP {
+                    parker.word.wake();
+                }
+            },
+        );
+    }));
 }
 
 /// A green thread that parks until others have written, with the steps that can be done wrong.

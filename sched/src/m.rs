@@ -30,7 +30,6 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use morestack_asm::{GHead, MHead, Morebuf, STACK_PREEMPT, Stack, getg};
 
@@ -41,7 +40,7 @@ use crate::metrics::StackLot;
 use crate::newstack::newstack;
 use crate::p::P;
 use crate::sched::Sched;
-use crate::sync::{AtomicBool, Condvar, Mutex};
+use crate::sync::{AtomicBool, Mutex};
 use crate::tied::Tied;
 use crate::worker;
 
@@ -364,35 +363,5 @@ impl<T> Inbox<T> {
         let mut queue = self.queue.lock();
         queue.drain(..).for_each(take);
         self.full.store(false, Relaxed);
-    }
-}
-
-/// A token to sleep for: `unpark` before `park` makes it return at once.
-#[derive(Default)]
-pub(crate) struct Parker {
-    token: Mutex<bool>,
-    wake: Condvar,
-}
-
-impl Parker {
-    /// Sleeps until the token is there, and takes it; or until `deadline`. True if it took the token.
-    pub(crate) fn park_until(&self, deadline: Option<Instant>) -> bool {
-        let mut token = self.token.lock();
-        while !*token {
-            match deadline {
-                Some(deadline) => {
-                    if self.wake.wait_until(&mut token, deadline).timed_out() {
-                        break;
-                    }
-                }
-                None => self.wake.wait(&mut token),
-            }
-        }
-        std::mem::take(&mut *token)
-    }
-
-    pub(crate) fn unpark(&self) {
-        *self.token.lock() = true;
-        self.wake.notify_one();
     }
 }

@@ -71,7 +71,7 @@ impl Sched {
             threads: Mutex::default(),
             live_threads: AtomicUsize::new(0),
             resizing: Mutex::default(),
-            idle: CachePadded::default(),
+            idle: CachePadded::new(Idle::new(num_cpus::get())),
             sysmon: Alarm::default(),
             stop: AtomicBool::new(false),
             stopped: AtomicBool::new(false),

@@ -2,8 +2,9 @@
 //!
 //! | module | protocol |
 //! |---|---|
-//! | [`idle`](crate::idle), [`m`](crate::m) | submitting, going idle, waiting for a P; the inbox; the parker |
+//! | [`idle`](crate::idle), [`m`](crate::m) | submitting, going idle, waiting for a P; the inbox |
 //! | [`hold`](crate::hold) | who holds a P |
+//! | [`parker`](crate::parker) | the token of a worker |
 //! | [`token`](crate::token) | the park token |
 //! | [`sysmon`](crate::sysmon) | its alarm |
 //! | [`timers`](crate::timers) | the untied sleepers of a P |
@@ -22,11 +23,14 @@ mod real {
     pub(crate) use std::cell::Cell;
     use std::sync::OnceLock;
     use std::sync::atomic::Ordering::SeqCst;
-    use std::sync::atomic::compiler_fence;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
+    use std::sync::atomic::{AtomicU32, compiler_fence};
     pub(crate) use std::thread::yield_now;
+    use std::time::Instant;
 
-    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    use rustix::io::Errno;
+    use rustix::thread::futex::{self, Flags, Timespec};
 
     /// The half of a pair of fences that runs often: with [`heavy_fence`] on the other side it is as good as a full one.
     #[inline(always)]
@@ -44,15 +48,44 @@ mod real {
         fence(SeqCst);
         has_it && call(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
     }
+    /// A word to sleep on in the kernel.
+    pub(crate) struct Futex {
+        pub(crate) value: AtomicU32,
+    }
+
+    impl Futex {
+        pub(crate) fn new(value: u32) -> Futex {
+            Futex { value: AtomicU32::new(value) }
+        }
+
+        /// Sleeps, if the word is `expected`, until it is woken, or for no reason less long. False if `deadline` has passed.
+        pub(crate) fn wait(&self, expected: u32, deadline: Option<Instant>) -> bool {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            // What is too long for the kernel lasts for ever.
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            futex::wait(&self.value, Flags::PRIVATE, expected, timeout.as_ref()) != Err(Errno::TIMEDOUT)
+        }
+
+        /// Wakes the sleeper.
+        pub(crate) fn wake(&self) {
+            // It fails for addresses that are not the process's.
+            let _ = futex::wake(&self.value, Flags::PRIVATE, 1);
+        }
+    }
 }
 
 /// loom's, in the shape of the real ones.
 #[cfg(loom)]
 mod model {
     use std::ops::{Deref, DerefMut};
+    use std::sync::atomic::Ordering::Relaxed;
     use std::time::Instant;
 
     pub(crate) use loom::cell::Cell;
+    use loom::sync::atomic::AtomicU32;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
     pub(crate) use loom::thread::yield_now;
 
@@ -81,54 +114,50 @@ mod model {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            MutexGuard { mutex: self, inner: Some(self.0.lock().unwrap()) }
+            MutexGuard(self.0.lock().unwrap())
         }
     }
 
-    pub(crate) struct MutexGuard<'a, T> {
-        mutex: &'a Mutex<T>,
-        /// None while a `Condvar` has it.
-        inner: Option<loom::sync::MutexGuard<'a, T>>,
-    }
+    pub(crate) struct MutexGuard<'a, T>(loom::sync::MutexGuard<'a, T>);
 
     impl<T> Deref for MutexGuard<'_, T> {
         type Target = T;
         fn deref(&self) -> &T {
-            self.inner.as_ref().unwrap()
+            &self.0
         }
     }
 
     impl<T> DerefMut for MutexGuard<'_, T> {
         fn deref_mut(&mut self) -> &mut T {
-            self.inner.as_mut().unwrap()
+            &mut self.0
         }
     }
 
-    #[derive(Default)]
-    pub(crate) struct Condvar(loom::sync::Condvar);
-
-    impl Condvar {
-        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-            guard.inner = guard.inner.take().map(|inner| self.0.wait(inner).unwrap());
-        }
-
-        /// The deadline passes: at once, or after anything that the others do while the lock is free.
-        pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _: Instant) -> TimedOut {
-            guard.inner = None;
-            guard.inner = Some(guard.mutex.0.lock().unwrap());
-            TimedOut
-        }
-
-        pub(crate) fn notify_one(&self) {
-            self.0.notify_one();
-        }
+    /// A word to sleep on. The kernel looks at it under a lock, which a wake takes too.
+    pub(crate) struct Futex {
+        pub(crate) value: AtomicU32,
+        lock: loom::sync::Mutex<()>,
+        sleeper: loom::sync::Condvar,
     }
 
-    pub(crate) struct TimedOut;
+    impl Futex {
+        pub(crate) fn new(value: u32) -> Futex {
+            let (lock, sleeper) = (loom::sync::Mutex::new(()), loom::sync::Condvar::new());
+            Futex { value: AtomicU32::new(value), lock, sleeper }
+        }
 
-    impl TimedOut {
-        pub(crate) fn timed_out(&self) -> bool {
-            true
+        /// The deadline passes: at once, or after anything that the others do before the next step.
+        pub(crate) fn wait(&self, expected: u32, deadline: Option<Instant>) -> bool {
+            let guard = self.lock.lock().unwrap();
+            if deadline.is_none() && self.value.load(Relaxed) == expected {
+                drop(self.sleeper.wait(guard).unwrap());
+            }
+            deadline.is_none()
+        }
+
+        pub(crate) fn wake(&self) {
+            let _guard = self.lock.lock().unwrap();
+            self.sleeper.notify_one();
         }
     }
 }

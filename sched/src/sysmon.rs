@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
-use crate::m::Parker;
+use crate::parker::Parker;
 use crate::retake::{Retaker, Watch};
 use crate::sched::Sched;
 use crate::sweep::Sweeper;
