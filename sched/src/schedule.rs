@@ -131,7 +131,7 @@ fn schedule(m: &M) -> Option<GRef> {
             p.quiet.set(false);
             return Some(g);
         }
-        if !sleep(m) {
+        if m.inbox.is_empty() && !sleep(m) {
             return None;
         }
     }
@@ -329,7 +329,7 @@ pub(crate) fn spread(m: &M) {
     }
 }
 
-/// From the other workers.
+/// From the other workers, unless the inbox has something first.
 fn search(m: &M) -> Option<GRef> {
     let (sched, p) = (m.sched(), m.p());
     let n = sched.count();
@@ -357,6 +357,9 @@ fn search(m: &M) -> Option<GRef> {
             return Some(g);
         }
         for _ in 0..if p.quiet.get() { 0 } else { RUNNEXT_PAUSE } {
+            if !m.inbox.is_empty() {
+                return None;
+            }
             std::hint::spin_loop();
         }
     }
