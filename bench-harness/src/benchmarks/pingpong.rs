@@ -7,12 +7,14 @@
 //!
 //! Two threads pass a number to and fro, each adding one: by park and unpark, or through two channels. With two workers
 //! each scheduler decides whether the two share one, as it does in a program; a wake of another worker that sleeps costs
-//! a system call. OS threads are on one core where the schedulers have one worker.
+//! a system call. OS threads are on one core where the schedulers have one worker. In the group *apart* each player has a
+//! worker, or a core, of its own: the first keeps its worker until the second has begun on another.
 //!
 //! Who has no park has the nearest thing: tokio its `Notify`, smol a channel. may has no channel with a capacity.
 
+use std::hint;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,22 +42,33 @@ const ROUNDS: u64 = 50_000;
 const OS_ROUNDS: u64 = 5_000;
 
 fn contenders() -> Vec<Contender> {
+    let apart = [
+        Contender::own(
+            "spawn",
+            OS_ROUNDS,
+            on(|| runtime(2), |runtime, rounds| park(runtime, rounds, Start::Spawn, true)),
+        ),
+        Contender::peer("std::thread, park", OS_ROUNDS, |rounds| os_park(rounds, Some([0, 1]))),
+    ];
+    let apart = apart.into_iter().map(|contender| contender.in_group("park, 2 workers, apart"));
     let groups = [(1, "park, 1 worker", "channel, 1 worker"), (2, "park, 2 workers", "channel, 2 workers")];
     let both = groups.into_iter().flat_map(|(workers, park, channel)| {
         let parks = parks(workers).into_iter().map(move |contender| contender.in_group(park));
         parks.chain(channels(workers).into_iter().map(move |contender| contender.in_group(channel)))
     });
-    both.collect()
+    both.chain(apart).collect()
 }
 
 fn parks(workers: usize) -> Vec<Contender> {
-    let green = |start| on(move || runtime(workers), move |runtime, rounds| park(runtime, rounds, start));
+    let green = |start| on(move || runtime(workers), move |runtime, rounds| park(runtime, rounds, start, false));
     vec![
         Contender::own("spawn", ROUNDS, green(Start::Spawn)),
         Contender::own("go", ROUNDS, green(Start::Go)),
         Contender::peer("tokio, Notify", ROUNDS, on(move || peers::tokio(workers), notify)),
         Contender::peer("may, park", ROUNDS, peers::may(workers, may_park)).fresh(),
-        Contender::peer("std::thread, park", OS_ROUNDS, move |rounds| os_park(rounds, core(workers))),
+        Contender::peer("std::thread, park", OS_ROUNDS, move |rounds| {
+            os_park(rounds, (workers == 1).then_some([0, 0]))
+        }),
     ]
 }
 
@@ -120,17 +133,27 @@ fn play(me: u64, rounds: u64, ball: &Ball, wait: impl Fn(), wake: impl Fn()) {
     }
 }
 
-fn park(runtime: &Runtime, rounds: u64, start: Start) -> Duration {
+fn park(runtime: &Runtime, rounds: u64, start: Start, apart: bool) -> Duration {
     let ball = Arc::new(Ball::default());
+    let begun = Arc::new(AtomicBool::new(!apart));
     let balls = [ball.clone(), ball.clone()];
     let time = runtime.run(move || {
         let [mine, other] = balls;
         let first = move || {
             let started = Instant::now();
             let me = morestack::current();
-            let second = move || play(1, rounds, &other, morestack::park, || me.unpark());
+            let second = {
+                let begun = begun.clone();
+                move || {
+                    begun.store(true, SeqCst);
+                    play(1, rounds, &other, morestack::park, || me.unpark());
+                }
+            };
             // SAFETY: the closure lends nothing of its stack to anybody.
             let second = unsafe { start.start(second) };
+            while !begun.load(SeqCst) {
+                hint::spin_loop();
+            }
             play(0, rounds, &mine, morestack::park, || second.thread().unpark());
             second.join().expect("no panic");
             started.elapsed()
@@ -164,17 +187,22 @@ fn may_park(rounds: u64) -> Duration {
     time
 }
 
-fn os_park(rounds: u64, core: Option<CoreId>) -> Duration {
+/// On these of the cores, if any are given.
+fn os_park(rounds: u64, cores: Option<[usize; 2]>) -> Duration {
+    let ids = core_affinity::get_core_ids().unwrap_or_default();
+    let [mine, other] = [0, 1].map(|player| cores.and_then(|cores| ids.get(cores[player]).copied()));
     let ball = Arc::new(Ball::default());
     let first = {
         let ball = ball.clone();
         move || {
-            pin(core);
+            pin(mine);
             let me = thread::current();
             let second = {
                 let ball = ball.clone();
-                // On the same core: a thread inherits that.
-                move || play(1, rounds, &ball, thread::park, || me.unpark())
+                move || {
+                    pin(other);
+                    play(1, rounds, &ball, thread::park, || me.unpark());
+                }
             };
             let started = Instant::now();
             let second = thread::spawn(second);
