@@ -169,11 +169,12 @@ fn what_is_handed_out_is_whole_and_nothing_is_lost() {
         // so is all that efence does not let go again.
         let size = if debug_switches().unwrap().efence { MIB } else { 128 * MIB };
         (0..600).filter_map(|_| stackalloc(None, size).ok()).for_each(|stack| free(None, stack));
-        // They succeed by now: all can be had, and what was stuck goes.
+        // They succeed by now, or often enough: all can be had.
         let mut cache = StackCache::new();
         assert_eq!(churn(&mut 1, &mut cache, 500), 0);
         cache.clear();
-        for _ in 0..3 {
+        // Two for what is free; where calls still fail, each takes some more of what is stuck.
+        for _ in 0..10 {
             sweep();
         }
         if debug_switches().unwrap().efence {
@@ -292,7 +293,7 @@ fn memory_that_a_sweep_could_not_drop_is_not_forgotten() {
     let is_memory = || resident(stack.hi - PAGE, stack.hi).unwrap()[0];
     assert_eq!([sweep(), sweep()], [0, 0]);
     assert!(is_memory(), "the call was not made");
-    assert_eq!([sweep(), sweep()], [0, FIXED_STACK]);
+    assert_eq!(sweep(), FIXED_STACK);
     assert!(!is_memory());
     free(None, keep);
 }
