@@ -167,14 +167,15 @@ pub fn sleep(duration: Duration) {
 /// Blocks the calling thread until `deadline`; not at all if that has passed. See [`sleep`].
 pub fn sleep_until(deadline: Instant) {
     while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
-        if m::current_g().is_none() || std::thread::panicking() {
+        let Some((m, _)) = m::current().zip(m::current_g()).filter(|_| !std::thread::panicking()) else {
             std::thread::sleep(left);
-        } else {
-            // SAFETY: on a green thread, not unwinding; the timer wakes it once. The argument is a number.
-            unsafe { mcall(sleep_m, crate::timers::nanos(deadline) as usize) };
-            if let Some(g) = m::current_g() {
-                Token::of_wait(g).reset();
-            }
+            continue;
+        };
+        let long = m.sched().config.freeze_after.is_some_and(|after| left >= after);
+        // SAFETY: on a green thread, not unwinding; the timer wakes it once. The argument is a number.
+        unsafe { mcall(if long { sleep_long_m } else { sleep_m }, crate::timers::nanos(deadline) as usize) };
+        if let Some(g) = m::current_g() {
+            Token::of_wait(g).reset();
         }
     }
 }
@@ -183,6 +184,13 @@ unsafe fn sleep_m(head: *mut GHead, when: usize) {
     // SAFETY: the green thread that called `mcall` on this M, which owns it.
     let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
     parked::note(m, g);
+    sleep_until_timer(m, g, when as u64);
+}
+
+unsafe fn sleep_long_m(head: *mut GHead, when: usize) {
+    // SAFETY: as above.
+    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
+    parked::note_long(m, g);
     sleep_until_timer(m, g, when as u64);
 }
 

@@ -10,6 +10,9 @@
 //! count again, an interval later, and the green thread at rest, then it has been waiting for the whole interval: any run
 //! in between would have ended with another count. No clock is read on the way.
 //!
+//! A sleeper says how long it will wait. One that sleeps for the interval at least is frozen at once, by its own M, and
+//! enters no list: where many begin to sleep, each begins on the stack that the one before has left, warm.
+//!
 //! # Who may touch what
 //!
 //! | field | who |
@@ -30,6 +33,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::g::{G, GRef, StackKind};
 use crate::m::M;
 use crate::sched::Sched;
+use crate::sweep::FREEZE_MOST;
 use crate::token::Scan;
 use crate::{stack, stress};
 
@@ -133,13 +137,29 @@ pub(crate) fn leave_at(entries: &mut Locked<'_>, at: usize) {
     }
 }
 
+/// A wait of `g` begins.
+#[inline]
+fn count(m: &M, g: GRef) {
+    m.p().stats.parks.add(1);
+    // The owner is the one writer.
+    g.place.parks.store(g.place.parks.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+/// `g` is about to wait for as long as it takes to be frozen. On g0 of its M, before its token is published.
+pub(crate) fn note_long(m: &M, g: GRef) {
+    // SAFETY: owned by this M, suspended.
+    if g.kind == StackKind::Copying && unsafe { stack::used(&g) } <= FREEZE_MOST && stack::freeze_here(m, &g) {
+        count(m, g);
+    } else {
+        note(m, g);
+    }
+}
+
 /// `g` is about to wait. On g0 of its M, before its token is published.
 #[inline]
 pub(crate) fn note(m: &M, g: GRef) {
-    m.p().stats.parks.add(1);
+    count(m, g);
     let place = &g.place;
-    // The owner is the one writer.
-    place.parks.store(place.parks.load(Relaxed).wrapping_add(1), Relaxed);
     if place.list.get() == NONE && m.sched().config.freeze_after.is_some() {
         m.p().parked.enter(m.p().index, g);
     }

@@ -352,7 +352,8 @@ impl RuntimeBuilder {
     /// *frozen*: only the used bytes are kept, until it is woken. That of [`spawn`](crate::spawn) gives its unused pages
     /// back to the system after ten times as long.
     ///
-    /// It takes between one and two such intervals. A shorter one saves memory in programs with many green threads that
+    /// It takes between one and two such intervals; who [sleeps](crate::sleep) for one at least, is frozen at once. A
+    /// shorter one saves memory in programs with many green threads that
     /// wait briefly, and costs each wait a microsecond or so.
     pub fn freeze_after(mut self, wait: Option<Duration>) -> Self {
         self.config.freeze_after = wait;

@@ -161,12 +161,14 @@ pub(crate) unsafe fn freeze(g: &G, cache: &mut StackCache, stats: &PStats) -> bo
     frozen.is_some()
 }
 
-/// Freezes `g`, which is about to wait, on its own M.
-pub(crate) fn freeze_here(m: &M, g: &G) {
+/// Freezes `g`, which is about to wait, on its own M. Whether it did.
+pub(crate) fn freeze_here(m: &M, g: &G) -> bool {
     // SAFETY: on g0 of an M that owns the green thread and holds its P; it is not unwinding.
-    if in_copystack(g, || unsafe { freeze(g, m.p().cache(), &m.p().stats) }) {
+    let frozen = in_copystack(g, || unsafe { freeze(g, m.p().cache(), &m.p().stats) });
+    if frozen {
         m.sched().stacks.add(&m.lot, -1);
     }
+    frozen
 }
 
 /// Gives `g` a stack again, if it is frozen.

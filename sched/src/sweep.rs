@@ -35,7 +35,7 @@ use crate::{stack, timers};
 
 /// The largest used part that is frozen. Up to here a block saves most of the pages that the stack holds; beyond, they are
 /// in use, and freezing would copy them twice for nothing. 16 KiB: four pages.
-const FREEZE_MOST: usize = 16 << 10;
+pub(crate) const FREEZE_MOST: usize = 16 << 10;
 
 /// Looks in a row at a green thread that waits, until its unused pages are given back. It may need them again, at a page
 /// fault each, hundreds of times what a thaw costs.
@@ -183,7 +183,7 @@ impl Sweeper {
     /// Does what is due for a green thread that waits; whether that was all.
     fn sweep(&mut self, sched: &Sched, scan: &Scan, looks: u16) -> bool {
         let (g, stats) = (scan.g(), &sched.sweep_stats);
-        // By itself, under stress: the stack that its head names is others'.
+        // By its own M: the stack that its head names is others'.
         if g.frozen.get().is_some() {
             return true;
         }

@@ -78,6 +78,41 @@ fn s20_those_that_wait_for_long_are_frozen_and_thaw_unchanged() {
     }
 }
 
+/// One that says that it will sleep for so long does not wait for sysmon, which would come in an hour here.
+#[test]
+fn long_sleeps_freeze_at_once() {
+    let rt = runtime(1, Some(Duration::from_secs(3600)));
+    let nap = |secs| {
+        let nap = move || morestack::sleep(Duration::from_secs(secs));
+        // SAFETY: nothing is borrowed.
+        drop(unsafe { rt.go(nap) });
+        drop(rt.spawn(nap));
+    };
+    nap(3500);
+    nap(3700);
+    nap(3700);
+    until(&rt, "asleep", |m| m.parks == 6);
+    assert_eq!(rt.metrics().freezes, 2);
+}
+
+#[test]
+fn what_was_frozen_at_once_thaws_unchanged() {
+    let rt = runtime(2, SOON);
+    let naps = || morestack::sleep(2 * SOON.expect("a time"));
+    // SAFETY: `frames` keeps references to locals on the stack only.
+    let nappers = (0..200_u64).map(|i| unsafe {
+        rt.go(move || {
+            let mut top = [i % 8; 4];
+            (frames(i % 8, &mut top, &naps), top)
+        })
+    });
+    let nappers: Vec<_> = nappers.collect();
+    for (i, handle) in nappers.into_iter().enumerate() {
+        assert_eq!(handle.join().unwrap(), expected(i as u64 % 8));
+    }
+    assert!(rt.metrics().freezes >= 200, "{:?}", rt.metrics());
+}
+
 /// A wait is long when the same one is seen twice: those that wait again and again are not.
 #[test]
 fn short_waits_do_not_freeze() {

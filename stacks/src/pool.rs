@@ -194,7 +194,7 @@ impl Pool {
         }
     }
 
-    /// Gives the empty span back to the arena, too.
+    /// Gives all empty spans back to the arena.
     pub(crate) fn trim(&self) {
         self.remove_stuck();
         let mut idle = Vec::new();
