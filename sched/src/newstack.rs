@@ -31,7 +31,7 @@ use morestack_asm::{GHead, Raise, STACK_GUARD, STACK_PREEMPT, set_stackguard, sy
 use crate::g::{G, GRef, StackKind, Status};
 use crate::m::{self, M};
 use crate::ready::{Next, ready};
-use crate::{p, stack, stress, timers};
+use crate::{p, schedule, stack, stress, timers};
 
 /// See the module header. Called by the scheduler loop with the frame size that the check named.
 pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
@@ -127,6 +127,7 @@ fn anybody_waits(m: &M) -> bool {
         || m.sched().stop_requested()
         || m.sched().idle.n_wanting.load(Relaxed) != 0
         || p.is_surplus(m.sched())
+        || schedule::late_elsewhere(m).is_some()
 }
 
 /// Answers, at the next prologue, a request that was deferred in the current slice. On a green thread.

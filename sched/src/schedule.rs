@@ -117,7 +117,7 @@ fn schedule(m: &M) -> Option<GRef> {
                 continue;
             }
         }
-        let late = || if over { steal_due(m, &sched.ps[m.random(sched.count())]) } else { None };
+        let late = || if over { late_elsewhere(m).and_then(|victim| steal_due(m, victim)) } else { None };
         if let Some(g) = due(m).or_else(late).or_else(|| m.tied_next.take()).or_else(|| p.swap_runnext(None)) {
             sched.idle.stop_spinning(sched, &m.sleep);
             return Some(g);
@@ -250,7 +250,19 @@ fn elsewhere(m: &M, g: GRef) -> Option<GRef> {
     (g.tied && g.home.get() != Some(NonNull::from(m))).then_some(g)
 }
 
-/// Sleepers of another P, which its worker has not come to: one to run now, some for the queue.
+/// A P, of some others, whose untied sleepers wait for help. For workers whose slice is over.
+pub(crate) fn late_elsewhere(m: &M) -> Option<&p::P> {
+    let (sched, n) = (m.sched(), m.sched().count());
+    let start = m.random(n);
+    let others = (start..n).chain(0..start).take(timers::LOOKED_AT).map(|i| &*sched.ps[i]);
+    let mut now = None;
+    others.filter(|p| p.index != m.p().index && p.timers.next_shared() != timers::NEVER).find(|p| {
+        let now = *now.get_or_insert_with(timers::now);
+        p.timers.want_help(now)
+    })
+}
+
+/// Sleepers of another P, which its worker has not come to: one to run now. The others become this P's, and are due next.
 fn steal_due(m: &M, victim: &p::P) -> Option<GRef> {
     if victim.timers.next_shared() == timers::NEVER {
         return None;
@@ -264,13 +276,17 @@ fn steal_due(m: &M, victim: &p::P) -> Option<GRef> {
         let Some((when, g)) = victim.timers.steal(now.saturating_sub(timers::HELP_AFTER)) else {
             break;
         };
+        if first.is_some() {
+            // SAFETY: on the thread of `m`, which holds its P.
+            unsafe { m.p().timers.insert(when, g, false) };
+            continue;
+        }
         m.p().stats.late(now - when);
         if Token::of_wait(&g).notify() == PARKED {
             g.set_status(Status::Waiting, Status::Runnable);
-            if first.is_some() || elsewhere(m, g).is_some() {
-                ready(m.sched(), g, Next::Tail);
-            } else {
-                first = Some(g);
+            match elsewhere(m, g) {
+                Some(g) => ready(m.sched(), g, Next::Tail),
+                None => first = Some(g),
             }
         }
     }

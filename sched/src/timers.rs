@@ -25,14 +25,16 @@
 //! spawned at once does not make sleepers late, and sleepers do not starve the crowd.
 //!
 //! *A worker that cannot keep up is helped*: when untied sleepers of it are late by [`HELP_AFTER`] it wakes another worker,
-//! as for any work; and where all are busy, each looks at the timers of a random one whenever a slice is over.
+//! as for any work; and where all are busy, each looks at the timers of some others whenever a slice is over. A slice that
+//! nobody else here waits for ends only if such a one needs help.
 //!
 //! # No sleeper is forgotten
 //!
-//! 1. Only the M that holds the P inserts. It inserts on g0, while it is awake, and then schedules. So nobody inserts into
-//!    the timers of a P whose M sleeps, and an alarm never has to be set anew from outside. There is one exception: a P that
-//!    goes out of use leaves its sleepers to another (`adopt`), whose M is woken if it sleeps, and looks for earlier ones
-//!    than those that its alarm is for in W4 if it is about to ([`crate::idle`]).
+//! 1. Only the M that holds the P inserts, what begins to sleep and what it has stolen. It inserts on g0, while it is awake,
+//!    and then schedules. So nobody inserts into the timers of a P whose M sleeps, and an alarm never has to be set anew
+//!    from outside. There is one exception: a P that goes out of use leaves its sleepers to another (`adopt`), whose M is
+//!    woken if it sleeps, and looks for earlier ones than those that its alarm is for in W4 if it is about to
+//!    ([`crate::idle`]).
 //! 2. Before it sleeps the M sets its alarm by `next`. The published time may be too early, because a thief has taken the
 //!    earliest meanwhile: the alarm then rings for nothing. It is never too late: what is published was stored under the
 //!    lock after the change, and the only one that could bring it forward is the M itself.
@@ -106,8 +108,12 @@ pub(crate) const HELP_AFTER: u64 = 200_000;
 /// Sleepers that run one after another while something is queued. As many take about as long as a short slice.
 const IN_A_ROW: u32 = 64;
 
-/// Sleepers taken by a thief at a time: plucked from thin air, about ten microseconds of work.
+/// Sleepers taken by a thief at a time: plucked from thin air, some tens of microseconds of work.
 pub(crate) const STOLEN: usize = 16;
+
+/// Workers whose timers are looked at when a slice is over, beginning with a random one. As many lines of other processors'
+/// caches take about a microsecond.
+pub(crate) const LOOKED_AT: usize = 16;
 
 /// Ticks of the time stamp counter between two looks at the clock while the worker switches: a microsecond or less. The
 /// clock costs as much as a switch.

@@ -169,29 +169,33 @@ fn neither_hogs_nor_idleness_make_sleepers_late() {
     }
 }
 
-/// The sleepers of a worker that is stuck are woken by another, which sleeps when their time comes.
+/// The sleepers of a worker that is stuck are woken by another, which sleeps when their time comes, or has a hog that
+/// nobody waits for there.
 #[test]
 fn untied_sleepers_of_a_stuck_worker_are_woken_by_others() {
     /// Then the other has been asleep for longer than a worker keeps its cache: it does not wake by itself any more.
     const SLEEP: Duration = Duration::from_millis(1500);
-    let test = |slice| {
+    let test = |slice, hog: bool| {
         const SLEEPERS: usize = 100;
         let rt = Runtime::builder().workers(2).time_slice(slice).build().unwrap();
         let flag = || Arc::new(AtomicBool::new(false));
-        let (other_is_stuck, free_other, all_sleep, done) = (flag(), flag(), flag(), flag());
+        let (other_is_stuck, free_other, all_sleep, done, end_hog) = (flag(), flag(), flag(), flag(), flag());
         // While it is stuck, all that follows runs on one worker.
         let other = {
-            let (other_is_stuck, free_other) = (other_is_stuck.clone(), free_other.clone());
+            let (other_is_stuck, free_other, end_hog) = (other_is_stuck.clone(), free_other.clone(), end_hog.clone());
             rt.spawn(move || {
                 other_is_stuck.store(true, SeqCst);
                 while !free_other.load(SeqCst) {
                     std::hint::spin_loop();
                 }
+                while hog && !end_hog.load(SeqCst) {
+                    morestack::checkpoint();
+                }
             })
         };
         assert!(wait_until(|| other_is_stuck.load(SeqCst)));
         let stuck = {
-            let (all_sleep, done) = (all_sleep.clone(), done.clone());
+            let (all_sleep, done, end_hog) = (all_sleep.clone(), done.clone(), end_hog.clone());
             let asleep = Arc::new(AtomicUsize::new(0));
             rt.spawn(move || {
                 let sleepers: Vec<_> = (0..SLEEPERS)
@@ -215,19 +219,21 @@ fn untied_sleepers_of_a_stuck_worker_are_woken_by_others() {
                     std::hint::spin_loop();
                 }
                 done.store(sleepers.iter().all(JoinHandle::is_finished), SeqCst);
+                end_hog.store(true, SeqCst);
             })
         };
         assert!(wait_until(|| all_sleep.load(SeqCst)));
         free_other.store(true, SeqCst);
         join([stuck, other]);
-        assert!(done.load(SeqCst), "slice: {slice:?}: {:?}", rt.metrics());
+        assert!(done.load(SeqCst), "slice: {slice:?}, hog: {hog}: {:?}", rt.metrics());
         let metrics = rt.metrics();
         assert_eq!(metrics.timer_lateness.count(), SLEEPERS as u64);
-        assert!(metrics.steals > 0);
+        assert!(hog || metrics.steals > 0);
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| test(Some(Duration::from_micros(100))));
-        scope.spawn(|| test(None));
+        scope.spawn(|| test(Some(Duration::from_micros(100)), false));
+        scope.spawn(|| test(None, false));
+        scope.spawn(|| test(Some(Duration::from_micros(100)), true));
     });
 }
 
