@@ -17,7 +17,8 @@
 //!
 //! A thread that sleeps until a deadline runs tens of microseconds after it, a good part of a short slice. sysmon keeps
 //! an average of how late it is and sets its alarm that much earlier. If it is early for once, by [`EARLY`] or an eighth of
-//! a slice, the slice counts as over; what it is earlier is waited out awake.
+//! a slice, the slice counts as over; what it is earlier is waited out awake. That is for a slice that is to end and a timer
+//! that is due; where it only has to look again, no sooner than a slice from now, it sleeps and is late.
 //!
 //! # The end
 //!
@@ -181,7 +182,8 @@ pub(crate) fn run(sched: &Arc<Sched>) {
         let stop = sched.stop_requested();
         let now = stamps.look();
         // Stacks are to be swept however long a slice is.
-        let mut next = now + (period - early).min(PERIOD.as_nanos() as u64);
+        let again = now + (period - early).min(PERIOD.as_nanos() as u64);
+        let mut next = again;
         let mut busy = false;
         looks.resize(sched.ps.count(), Look::default());
         for (p, look) in sched.ps().zip(&mut looks) {
@@ -231,7 +233,11 @@ pub(crate) fn run(sched: &Arc<Sched>) {
             if !stop {
                 sweeper.work(sched, now + (next.saturating_sub(now)) / 2);
             }
-            sleeper.sleep_until(sched, next, early);
+            if next < again {
+                sleeper.sleep_until(sched, next, early);
+            } else {
+                sched.sysmon.parker.park_until(timers::instant(next));
+            }
         }
     }
 }
