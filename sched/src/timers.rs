@@ -52,9 +52,9 @@
 //!
 //! # Few alarms
 //!
-//! A wake-up of a worker costs several microseconds of system time, ten times what a sleeper costs. So after it has served
-//! timers a worker sleeps for [`SLACK`] at least and then takes all that is due. A sleeper that comes by itself does not
-//! wait for this.
+//! A wake-up of a worker costs up to twenty microseconds of system time, ten times what a sleeper costs. So after it has
+//! served timers a worker sleeps for [`SLACK`] at least and then takes all that is due. While that makes sleepers wait, each
+//! time, it sleeps for longer, up to [`MOST_SLACK`]. A sleeper that comes by itself does not wait for this.
 
 use std::cell::{Cell, UnsafeCell};
 use std::sync::OnceLock;
@@ -97,13 +97,16 @@ pub(crate) fn instant(nanos: u64) -> Option<Instant> {
     epoch().checked_add(Duration::from_nanos(nanos))
 }
 
-/// Nanoseconds between two alarms of a worker, at least: at worst it wakes 10,000 times a second, for a tenth of a processor.
-/// Half of it costs a third more processor time where 100,000 sleep; twice as much makes them late by that.
+/// Nanoseconds between two alarms of a worker, at least: how late sleepers are that come in small groups.
 const SLACK: u64 = 100_000;
 
+/// The same for a worker to which they come all the time: at worst it wakes 5,000 times a second, for a tenth of a
+/// processor. How late they are.
+const MOST_SLACK: u64 = 200_000;
+
 /// How late an untied sleeper is when others than its own worker look after it, in nanoseconds. A worker that was woken by
-/// its alarm is later than `SLACK` now and then; if thieves came sooner, both would wake for the same sleeper.
-pub(crate) const HELP_AFTER: u64 = 200_000;
+/// its alarm is later than `MOST_SLACK` now and then; if thieves came sooner, both would wake for the same sleeper.
+pub(crate) const HELP_AFTER: u64 = 300_000;
 
 /// Sleepers that run one after another while something is queued. As many take about as long as a short slice.
 const IN_A_ROW: u32 = 64;
@@ -128,6 +131,8 @@ pub(crate) struct Timers<T = GRef> {
     looked: Cell<(u64, u64)>,
     /// When it last took a sleeper.
     served: Cell<u64>,
+    /// How long it sleeps at least from then on.
+    slack: Cell<u64>,
     /// How many it took since anything else.
     in_a_row: Cell<u32>,
 }
@@ -141,6 +146,7 @@ impl<T: Copy> Timers<T> {
             next_shared: AtomicU64::new(NEVER),
             looked: Cell::new((0, 0)),
             served: Cell::new(0),
+            slack: Cell::new(SLACK),
             in_a_row: Cell::new(0),
         }
     }
@@ -267,7 +273,10 @@ impl<T: Copy> Timers<T> {
     ///
     /// The calling thread's M holds the P.
     pub(crate) unsafe fn alarm(&self) -> u64 {
-        self.next().max(self.served.get() + SLACK)
+        let (next, slack) = (self.next(), self.slack.get());
+        let at = next.max(self.served.get() + slack);
+        self.slack.set(if at > next { (slack * 2).min(MOST_SLACK) } else { SLACK });
+        at
     }
 
     /// Takes sleepers over from another P, which goes out of use. The caller then wakes the worker that idles with this one.
