@@ -6,9 +6,10 @@
 //! the others are still being started, and a scheduler that lets them wait until that is over has them at its 99th
 //! percentile.
 //!
-//! In the last group a hog for each worker is there besides. Green threads' hogs pass checks and never yield; those of the
-//! peers yield of their own accord after as long as a slice lasts, for without that no sleeper would ever wake. CPU time
-//! would tell nothing there: the hogs take all there is.
+//! In the last group a hog for each worker is there besides. Green threads' hogs pass checks and never yield, and are cut
+//! off after 100 us; those of the peers yield of their own accord after as long, for without that no sleeper would ever
+//! wake. CPU time would tell nothing there: the hogs take all there is. The other groups have the slice that a runtime has by
+//! default.
 //!
 //! may has fewer sleepers: each has two mappings, of which a process may have 65,530. Among hogs it has none, since its
 //! timers put those they wake into a queue that a worker looks at when its own is empty, and there the hogs are.
@@ -46,6 +47,8 @@ const PER_MS: u64 = 100;
 const SEED: u64 = 1;
 
 const WORKERS: usize = 2;
+
+/// The slice of hogs.
 const SLICE: Duration = Duration::from_micros(100);
 
 /// What is measured of a run.
@@ -68,7 +71,8 @@ fn contenders() -> Vec<Contender> {
 }
 
 fn group(quantity: Quantity, hogs: bool) -> Vec<Contender> {
-    let own = |start| on(runtime, move |runtime, sleepers| green(runtime, sleepers, start, quantity, hogs));
+    let own =
+        |start| on(move || runtime(hogs), move |runtime, sleepers| green(runtime, sleepers, start, quantity, hogs));
     let tokio = on(|| peers::tokio(WORKERS), move |tokio, sleepers| tokio_tasks(tokio, sleepers, quantity, hogs));
     let smol = on(|| peers::smol(WORKERS), move |smol, sleepers| smol_tasks(smol, sleepers, quantity, hogs));
     let mut contenders = vec![
@@ -84,8 +88,9 @@ fn group(quantity: Quantity, hogs: bool) -> Vec<Contender> {
     contenders
 }
 
-fn runtime() -> Runtime {
-    Runtime::builder().workers(WORKERS).time_slice(Some(SLICE)).build().expect("a runtime")
+fn runtime(hogs: bool) -> Runtime {
+    let builder = Runtime::builder().workers(WORKERS);
+    if hogs { builder.time_slice(Some(SLICE)) } else { builder }.build().expect("a runtime")
 }
 
 /// How long each sleeps.
