@@ -240,6 +240,11 @@ impl Runtime {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn sched(&self) -> &Sched {
+        &self.sched
+    }
+
     /// Whether the calling thread is one of its workers.
     fn is_mine(&self) -> bool {
         m::current_of(&self.sched).is_some()

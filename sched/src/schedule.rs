@@ -312,7 +312,7 @@ fn local(m: &M) -> Option<GRef> {
     }
     match deque.pop().or_else(|| from_injector(m)) {
         Some(g) => {
-            tied.count_shared();
+            tied.count_shared(g.long.get());
             Some(g)
         }
         None => tied.pop_front(),

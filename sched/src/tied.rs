@@ -90,9 +90,9 @@ impl<T> Tied<T> {
         first
     }
 
-    /// The worker took a shared one.
-    pub(crate) fn count_shared(&mut self) {
-        self.taken += 1;
+    /// The worker took a shared one. One that is long itself is no reason to wait: it counts for all that may pass.
+    pub(crate) fn count_shared(&mut self, long: bool) {
+        self.taken += if long { OVERTAKE } else { 1 };
     }
 
     /// The queue whose first has the lower ticket.
@@ -115,8 +115,10 @@ mod tests {
         let mut shared = shared.chars();
         let mut order = String::new();
         loop {
-            let next =
-                tied.pop_due().or_else(|| shared.next().inspect(|_| tied.count_shared())).or_else(|| tied.pop_front());
+            let next = tied
+                .pop_due()
+                .or_else(|| shared.next().inspect(|_| tied.count_shared(false)))
+                .or_else(|| tied.pop_front());
             match next {
                 Some(g) => order.push(g),
                 None => return order,
@@ -148,6 +150,16 @@ mod tests {
         tied.push_back('1', 0);
         tied.push_long('L', 0);
         assert_eq!(tied.rotate('0', |_| true), None, "the long have tickets to compare");
+    }
+
+    #[test]
+    fn the_long_take_turns_with_the_long() {
+        let mut tied = Tied::new();
+        tied.push_long('L', 3);
+        tied.count_shared(true);
+        assert_eq!(tied.pop_due(), None, "three were there before");
+        (0..3).for_each(|_| tied.count_shared(false));
+        assert_eq!(tied.pop_due(), Some('L'));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::{fault, p, schedule};
 const G0_STACK: usize = 2 << 20;
 
 /// How long a thread is kept that nobody needs: as long as tokio keeps its blocking ones.
-const RETIRES_AFTER: Duration = Duration::from_secs(10);
+const RETIRES_AFTER: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(10) };
 
 /// Why there is no thread.
 pub(crate) enum NoThread {
@@ -280,5 +280,42 @@ pub(crate) fn short_slices() {
 fn pin(index: usize) {
     if let Some(cores) = core_affinity::get_core_ids().filter(|c| !c.is_empty()) {
         core_affinity::set_for_current(cores[index % cores.len()]);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use crate::{Runtime, blocking, sleep, spawn};
+
+    fn until(what: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !what() {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn threads_that_nobody_needs_retire_and_others_take_their_places() {
+        let rt = Runtime::builder().workers(1).build().unwrap();
+        let call = || blocking(|| std::thread::sleep(Duration::from_millis(20)));
+        for _ in 0..3 {
+            let calls: Vec<_> = (0..8).map(|_| rt.spawn(call)).collect();
+            until(|| rt.metrics().threads > 4);
+            // Something stays tied to one of them.
+            let tied = rt.spawn(move || {
+                let tied = spawn(|| sleep(Duration::from_millis(300)));
+                call();
+                tied
+            });
+            calls.into_iter().for_each(|call| call.join().unwrap());
+            let tied = tied.join().unwrap();
+            until(|| rt.metrics().threads <= 2);
+            tied.join().unwrap();
+            until(|| rt.metrics().threads == 1);
+        }
+        assert!(rt.sched().ms.count() <= 11, "the Ms of those that retired are used again");
     }
 }

@@ -121,6 +121,31 @@ fn a_panic_while_the_runtime_stops_is_that_of_its_green_thread() {
     assert_eq!(handle.join().unwrap_err().downcast_ref(), Some(&"late"));
 }
 
+/// The CPUs that the calling thread may run on.
+fn cpus() -> Vec<usize> {
+    // SAFETY: an all-zero set is valid, and the calls are given one.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, size_of_val(&set), &mut set), 0);
+        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect()
+    }
+}
+
+#[test]
+fn a_worker_keeps_its_cpu_when_another_thread_takes_it_over() {
+    let all = cpus();
+    let rt = Runtime::builder().workers(1).pin_workers(true).build().unwrap();
+    assert_eq!(rt.run(cpus), all[..1]);
+    let (send, recv) = mpsc::channel();
+    let blocked = rt.spawn(move || blocking(|| recv.recv().unwrap()));
+    let other = rt.spawn(move || {
+        send.send(()).unwrap();
+        cpus()
+    });
+    assert_eq!(other.join().unwrap(), all[..1]);
+    blocked.join().unwrap();
+}
+
 #[test]
 fn the_metrics_of_the_workers_add_up() {
     let rt = Runtime::builder().workers(2).build().unwrap();
