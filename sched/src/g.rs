@@ -38,18 +38,16 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use morestack_asm::GHead;
-use morestack_stacks::Frozen;
-use parking_lot::Mutex;
-
 use crate::channel::Sudog;
-use crate::join::JoinState;
+use crate::join::Join;
 use crate::m::M;
 use crate::parked::Place;
 use crate::sched::Sched;
 use crate::site::Site;
 use crate::sync;
 use crate::task::{FIRST_REFS, GArc, VTable};
+use morestack_asm::GHead;
+use morestack_stacks::Frozen;
 
 /// The states of the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +126,7 @@ pub(crate) struct G {
     /// References, and what is behind the `G` in memory: see [`crate::task`].
     pub(crate) refs: AtomicUsize,
     pub(crate) vtable: &'static VTable,
-    pub(crate) join: Mutex<JoinState>,
+    pub(crate) join: Join,
     /// Where it was spawned, for copying ones: remembers how large their stacks become.
     pub(crate) site: Option<&'static Site>,
     /// Where it queues for a channel: see [`crate::channel`]. The owner's.
@@ -173,7 +171,7 @@ impl G {
             sudog: Cell::new(None),
             id: new.id,
             name: new.name,
-            join: Mutex::new(JoinState::default()),
+            join: Join::default(),
             place: Place::default(),
             preempt_off: Cell::new(0),
             calm: Cell::new(0),
@@ -210,11 +208,17 @@ impl G {
     ///
     /// # Safety
     ///
-    /// The caller owns the green thread, or holds its join lock and has seen that it is not done.
+    /// The caller owns the green thread, or has seen that it is not done and keeps it so ([`crate::join`]).
     #[inline(always)]
     pub(crate) unsafe fn sched(&self) -> &Sched {
         // SAFETY: a runtime is not freed before all its green threads are Dead.
         unsafe { self.sched.as_ref() }
+    }
+
+    /// Whether `sched` is its runtime. One that is Dead may have had another at the same address.
+    #[inline(always)]
+    pub(crate) fn belongs_to(&self, sched: &Sched) -> bool {
+        std::ptr::eq(self.sched.as_ptr(), sched)
     }
 
     /// The name, or a stand-in for messages.

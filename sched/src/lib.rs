@@ -31,8 +31,8 @@
 //! |---|---|
 //! | `g`, `task`, `m`, `p`, `sched` | the green thread and its memory, the OS thread, the right to run, and what all share: who may touch what |
 //! | `schedule` | the scheduler loop: where the next green thread comes from |
-//! | `ready`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
-//! | `token`, `park`, `timers`, `join`, [`channel`] | waiting |
+//! | `ready`, `young`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
+//! | `token`, `park`, `timers`, `join`, `direct`, [`channel`] | waiting |
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
 //! | `hold`, `blocking`, `retake` | when a green thread blocks its OS thread: another one takes over |
 //! | `sysmon` | time slices |
@@ -44,6 +44,7 @@
 mod blocking;
 pub mod channel;
 mod config;
+mod direct;
 mod fault;
 mod fork;
 mod g;
@@ -77,6 +78,7 @@ mod tied;
 mod timers;
 mod token;
 mod worker;
+mod young;
 
 pub use blocking::blocking;
 pub use join::{JoinHandle, RuntimeStopped};

@@ -17,6 +17,8 @@
 //! | [`hold`] | [`crate::hold`]: taking the P of one that is out | two hold a P |
 //! | [`parker`], [`parker_with_alarm`] | [`crate::parker`] | a token is lost, or what was written before it is not seen |
 //! | [`token`], [`token_with_a_scanner`] | [`crate::token`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
+//! | [`join`], [`join_from_outside`] | [`crate::join`] | a joiner waits for ever, or finds no result; the runtime is freed under one |
+//! | [`young`] | [`crate::young`] | an entry is lost, taken twice, or taken before it was written |
 //! | [`alarm`] | [`crate::sysmon`]: going to sleep | sysmon sleeps while a worker is busy |
 //! | [`late_timer`], [`timer_and_thief`] | [`crate::timers`] | a sleeper is never woken, or twice |
 //! | [`visitors`] | [`crate::sched`]: freeing | the runtime is freed under a visitor |
@@ -27,8 +29,8 @@
 //! * *`SeqCst`*: loom takes loads, stores and swaps of this order for AcqRel. That is weaker than the language: nothing is
 //!   missed, and the proofs rest on the fences alone. `fence(SeqCst)` is modelled in full. A fence also orders plain data
 //!   between threads, which the language does not promise; no plain data is passed that way here.
-//! * *Queues*: a slot per submitter, like [`runnext`](crate::p): put and taken by swaps with AcqRel, looked at Relaxed. The
-//!   deque and the injector promise at least that.
+//! * *Queues*: a slot per submitter, like [`runnext`](crate::p): put by a store with Release, taken by a swap with AcqRel,
+//!   looked at Relaxed. The deque and the injector promise at least that.
 //! * *Deadlines* pass at any time, once, while the waiting thread is not held by the lock.
 //! * Loads that return what is stored later (*load buffering*) are not modelled.
 //!
@@ -41,6 +43,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::time::Instant;
@@ -49,8 +52,10 @@ use loom::cell::UnsafeCell;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
+use crate::g::G;
 use crate::hold::Hold;
 use crate::idle::{Idle, Sleep, SleepState, Workers};
+use crate::join::{DONE, NOBODY, OTHER, Word};
 use crate::m::Inbox;
 use crate::parker::{ASLEEP, EMPTY, Parker, TOKEN};
 use crate::sched::{Visit, Visitors};
@@ -58,6 +63,7 @@ use crate::sync::{AtomicBool, AtomicU8, AtomicUsize};
 use crate::sysmon::Alarm;
 use crate::timers::{HELP_AFTER, NEVER, Timers};
 use crate::token::{PARKED, Token};
+use crate::young::Young;
 
 /// Runs `model`, interrupting threads that could go on up to so many times per run; `LOOM_MAX_PREEMPTIONS` overrides it.
 ///
@@ -162,7 +168,8 @@ impl Pool {
     }
 
     fn put(&self, submitter: usize) {
-        assert_eq!(self.queue[submitter].swap(1, AcqRel), 0);
+        assert_eq!(self.queue[submitter].load(Relaxed), 0);
+        self.queue[submitter].store(1, Release);
     }
 
     fn submit(&self, submitter: usize) {
@@ -607,6 +614,17 @@ const STEPS: Steps = Steps {
 };
 
 impl Green {
+    fn new(steps: Steps, unparkers: usize) -> Green {
+        Green {
+            token: AtomicU8::new(0),
+            written: (0..unparkers).map(|_| AtomicUsize::new(0)).collect(),
+            stack: UnsafeCell::new(()),
+            runnable: Mutex::new(0),
+            run: Condvar::new(),
+            steps,
+        }
+    }
+
     fn save(&self) {
         self.stack.with_mut(|_| ());
     }
@@ -659,14 +677,7 @@ impl Green {
 
     /// It parks before, while and after the others unpark it.
     fn model(steps: Steps, unparkers: usize, scanner: bool) {
-        let green = Arc::new(Green {
-            token: AtomicU8::new(0),
-            written: (0..unparkers).map(|_| AtomicUsize::new(0)).collect(),
-            stack: UnsafeCell::new(()),
-            runnable: Mutex::new(0),
-            run: Condvar::new(),
-            steps,
-        });
+        let green = Arc::new(Green::new(steps, unparkers));
         let mut others: Vec<_> = (0..unparkers)
             .map(|i| {
                 let green = green.clone();
@@ -927,4 +938,144 @@ fn visitors() {
 #[test]
 fn visitors_without_a_count() {
     assert!(fails(4, || visitors_with(|_| None)));
+}
+
+/// A green thread stores its result and is done; another of its runtime joins it.
+fn join_with(register: fn(&Word, *mut G) -> bool, finish: fn(&Word) -> *mut G) {
+    let joiner = std::ptr::without_provenance_mut(64);
+    let child = Arc::new((Word::default(), UnsafeCell::new(0), Green::new(STEPS, 0)));
+    let runs = {
+        let child = child.clone();
+        thread::spawn(move || {
+            let (word, result, green) = &*child;
+            // SAFETY: loom sees to it.
+            result.with_mut(|result| unsafe { *result = 1 });
+            match finish(word) {
+                NOBODY => {}
+                found => {
+                    assert_eq!(found, joiner);
+                    green.unpark();
+                }
+            }
+        })
+    };
+    let (word, result, green) = &*child;
+    if register(word, joiner) {
+        green.park();
+    }
+    // SAFETY: as above.
+    assert_eq!(result.with(|result| unsafe { *result }), 1);
+    assert!(word.is_done());
+    runs.join().unwrap();
+}
+
+#[test]
+fn join() {
+    check(4, || join_with(Word::register, Word::finish));
+}
+
+/// Seeded: who ends looks for a joiner, and then is done.
+#[test]
+fn join_without_a_swap() {
+    let finish = |word: &Word| {
+        let found = word.0.load(Acquire);
+        word.0.store(DONE, Release);
+        found
+    };
+    assert!(fails(4, move || join_with(Word::register, finish)));
+}
+
+/// Seeded: who finds DONE has not acquired what was done before.
+#[test]
+fn join_without_acquiring() {
+    let register = |word: &Word, joiner| word.0.compare_exchange(NOBODY, joiner, AcqRel, Relaxed).is_ok();
+    assert!(fails(4, move || join_with(register, Word::finish)));
+}
+
+/// A thread from outside joins a green thread, the last of its runtime, which is freed after it.
+fn join_from_outside_with(take_waiter: fn(&Mutex<bool>) -> bool) {
+    let child = Arc::new((Word::default(), Mutex::new(false), UnsafeCell::new(()), AtomicBool::new(false)));
+    let runs = {
+        let child = child.clone();
+        thread::spawn(move || {
+            let (word, waiter, runtime, unparked) = &*child;
+            let wakes = word.finish() == OTHER && take_waiter(waiter);
+            runtime.with_mut(|_| ());
+            if wakes {
+                unparked.store(true, Release);
+            }
+        })
+    };
+    let (word, waiter, runtime, unparked) = &*child;
+    let waits = {
+        let mut waiter = waiter.lock().unwrap();
+        let registers = word.register(OTHER);
+        let done = word.is_done();
+        if !done {
+            runtime.with(|_| ());
+            *waiter = registers;
+        }
+        !done
+    };
+    while waits && !unparked.load(Acquire) {
+        thread::yield_now();
+    }
+    runs.join().unwrap();
+}
+
+#[test]
+fn join_from_outside() {
+    check(4, || join_from_outside_with(|waiter| std::mem::take(&mut *waiter.lock().unwrap())));
+}
+
+/// Seeded: who ends does not wait for the joiner's critical section.
+#[test]
+fn join_from_outside_without_the_lock() {
+    assert!(fails(4, || join_from_outside_with(|_| true)));
+}
+
+/// A worker spawns more than there is room for, joins the last, and looks for the rest; a thief comes twice.
+fn young_with(steal: fn(&Young<UnsafeCell<bool>>) -> Option<NonNull<UnsafeCell<bool>>>) {
+    const SPAWNS: usize = 3;
+    // Per entry: whether it was taken.
+    let entries: Arc<[UnsafeCell<bool>]> = (0..SPAWNS).map(|_| UnsafeCell::new(true)).collect();
+    let young = Arc::new(Young::new());
+    let taken = |entry: NonNull<UnsafeCell<bool>>| {
+        // SAFETY: the entries live until the end; loom sees to the rest.
+        unsafe { entry.as_ref() }.with_mut(|taken| assert!(!std::mem::replace(unsafe { &mut *taken }, true)));
+    };
+    let thief = {
+        let (young, entries) = (young.clone(), entries.clone());
+        thread::spawn(move || {
+            (0..2).filter_map(|_| steal(&young)).for_each(taken);
+            drop(entries);
+        })
+    };
+    for entry in &*entries {
+        // SAFETY: as above; it is not there yet.
+        entry.with_mut(|taken| unsafe { *taken = false });
+        if let Some(old) = young.push(NonNull::from(entry)) {
+            taken(old);
+        }
+    }
+    let last = NonNull::from(&entries[SPAWNS - 1]);
+    if young.take(last) {
+        taken(last);
+    }
+    std::iter::from_fn(|| young.take_oldest()).for_each(taken);
+    thief.join().unwrap();
+    // SAFETY: as above.
+    assert!(entries.iter().all(|entry| entry.with(|taken| unsafe { *taken })));
+    assert!(young.is_empty());
+}
+
+#[test]
+fn young() {
+    check(4, || young_with(Young::steal));
+}
+
+/// Seeded: the thief takes by a load and a store.
+#[test]
+fn young_by_load_and_store() {
+    assert!(fails(4, || young_with(Young::steal_by_load_and_store)));
 }

@@ -59,6 +59,8 @@ pub(crate) struct M {
     /// Why the stack of that green thread did not grow: it takes this when it is resumed, and unwinds with it.
     pub(crate) refusal: Cell<Option<io::Error>>,
     curg: AtomicPtr<G>,
+    /// Joiners behind the green thread that runs: see [`crate::direct`].
+    pub(crate) direct: Cell<u32>,
     pub(crate) tied_next: Cell<Option<GRef>>,
     tied: UnsafeCell<Tied>,
     pub(crate) tick: Cell<u32>,
@@ -111,6 +113,7 @@ impl M {
             resume: Cell::new(None),
             refusal: Cell::new(None),
             curg: AtomicPtr::new(ptr::null_mut()),
+            direct: Cell::new(0),
             tied_next: Cell::new(None),
             tied: UnsafeCell::new(Tied::new()),
             tick: Cell::new(0),

@@ -3,7 +3,7 @@
 //! | field | who |
 //! |---|---|
 //! | `deque`, `cache`, `ids`, `cleared`, `sudogs`, `quiet` | the M that holds the P, only |
-//! | `stealer`, `runnext` | any M: these are where work is stolen |
+//! | `stealer`, `runnext`, `young` | any M: these are where work is stolen |
 //! | `schedtick`, `slice_start`, `idle` | written by the holder, read by sysmon |
 //! | `preempt_tick` | written by sysmon, read by the holder |
 //! | `timers` | the holder; thieves and sysmon as its module says |
@@ -21,7 +21,7 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 
 use crossbeam_deque::{Stealer, Worker};
@@ -35,6 +35,7 @@ use crate::metrics::PStats;
 use crate::parked::Parked;
 use crate::sched::Sched;
 use crate::timers::Timers;
+use crate::young::Young;
 
 /// Ids are taken in blocks of so many. Any number works; this one keeps the shared counter cold.
 const ID_BLOCK: u64 = 1024;
@@ -46,6 +47,7 @@ pub(crate) struct P {
     runnext: AtomicPtr<G>,
     /// The M that held it last. Written by that M, read by sysmon. Null at first.
     pub(crate) holder: AtomicPtr<M>,
+    pub(crate) young: Young<G>,
     cache: UnsafeCell<StackCache>,
     pub(crate) timers: Timers,
     pub(crate) schedtick: AtomicU32,
@@ -79,6 +81,7 @@ impl P {
             deque: UnsafeCell::new(deque),
             runnext: AtomicPtr::new(ptr::null_mut()),
             holder: AtomicPtr::new(ptr::null_mut()),
+            young: Young::new(),
             cache: UnsafeCell::new(StackCache::new()),
             timers: Timers::new(),
             schedtick: AtomicU32::new(1),
@@ -145,11 +148,15 @@ impl P {
         next
     }
 
-    /// Puts `g` into `runnext` and returns what it displaced.
+    /// Puts `g` into `runnext` and returns what it displaced. Any thread takes, the holder alone puts something in.
     #[inline]
     pub(crate) fn swap_runnext(&self, g: Option<GRef>) -> Option<GRef> {
         let new = g.map_or(ptr::null_mut(), GRef::as_ptr);
-        if new.is_null() && self.runnext.load(Relaxed).is_null() {
+        if self.runnext.load(Relaxed).is_null() {
+            // Nobody else fills it.
+            if !new.is_null() {
+                self.runnext.store(new, Release);
+            }
             return None;
         }
         // SAFETY: what was in the slot is owned by it, and the swap takes it out once.
@@ -168,14 +175,36 @@ impl P {
         self.index >= sched.count()
     }
 
+    /// Takes all that is queued.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread's M holds this P.
+    pub(crate) unsafe fn take_all(&self) -> impl Iterator<Item = GRef> {
+        // SAFETY: by the contract; what is young comes with its count.
+        let (deque, young) = unsafe { (self.deque(), || self.young.take_oldest().map(|g| GRef::from_ptr(g))) };
+        let queued = std::iter::from_fn(|| deque.pop()).chain(std::iter::from_fn(young));
+        queued.chain(std::iter::from_fn(|| self.swap_runnext(None)))
+    }
+
     /// How much there is to steal here.
     pub(crate) fn queued(&self) -> usize {
-        self.stealer.len() + usize::from(!self.runnext.load(Relaxed).is_null())
+        self.stealer.len() + self.young.count() + usize::from(!self.runnext.load(Relaxed).is_null())
+    }
+
+    /// Takes `g`, which has not started, if it is among the latest spawns. By the holder, who owns it then.
+    #[inline]
+    pub(crate) fn take_unstarted(&self, g: NonNull<G>) -> bool {
+        let (g, next) = (g.as_ptr(), self.runnext.load(Relaxed));
+        match next == g {
+            true => self.runnext.compare_exchange(g, ptr::null_mut(), AcqRel, Relaxed).is_ok(),
+            false => NonNull::new(g).is_some_and(|g| self.young.take(g)),
+        }
     }
 
     /// Whether there is something to steal here.
     pub(crate) fn has_work(&self) -> bool {
-        !self.stealer.is_empty() || !self.runnext.load(Relaxed).is_null()
+        !self.stealer.is_empty() || !self.runnext.load(Relaxed).is_null() || !self.young.is_empty()
     }
 
     /// Whether somebody asked for preemption of the current slice.

@@ -3,7 +3,7 @@
 //! | green thread | made ready by its M / a worker of this runtime | by any other thread |
 //! |---|---|---|
 //! | tied and started | `tied_next` or the tail of the tied queue | the inbox of its M |
-//! | any other | `runnext` or the tail of the deque | the injector |
+//! | any other | `runnext`, or the tail of the deque and of what is [young](crate::young) | the injector |
 //!
 //! A worker that makes a tied green thread of another M ready uses that M's inbox.
 //!
@@ -15,7 +15,7 @@
 //! waited for before it is freed; any other caller counts as a *visitor* from before the queueing until it is done with
 //! the runtime, and is waited for too.
 
-use crate::g::GRef;
+use crate::g::{GRef, Status};
 use crate::idle::Workers;
 use crate::m::{self, M};
 use crate::sched::Sched;
@@ -79,13 +79,13 @@ pub(crate) fn ready_here(m: &M, g: GRef, next: Next) {
             match next {
                 Next::Soon => {
                     if let Some(displaced) = m.p().swap_runnext(Some(g)) {
-                        // SAFETY: the calling thread's M holds this P.
-                        unsafe { m.p().deque() }.push(displaced);
+                        displace(m, displaced);
                     }
                 }
                 Next::Tail | Next::Long => {
                     pull_injected(m);
-                    // SAFETY: as above.
+                    age(m);
+                    // SAFETY: the calling thread's M holds this P.
                     unsafe { m.p().deque() }.push(g);
                 }
             }
@@ -97,12 +97,43 @@ pub(crate) fn ready_here(m: &M, g: GRef, next: Next) {
     }
 }
 
+/// Behind what waits at the P of `m`, where `g` stood in `runnext`.
+#[inline]
+fn displace(m: &M, g: GRef) {
+    let p = m.p();
+    let old = if g.status() == Status::Idle {
+        // SAFETY: the count comes with it.
+        p.young.push(g.ptr()).map(|old| unsafe { GRef::from_ptr(old) })
+    } else {
+        age(m);
+        Some(g)
+    };
+    if let Some(old) = old {
+        // SAFETY: the calling thread's M holds this P.
+        unsafe { p.deque() }.push(old);
+    }
+}
+
+/// What is young goes to the deque, before what is to stand behind it there. True if there was anything: then one that went
+/// idle meanwhile saw it in neither place, and somebody must be told.
+#[inline]
+pub(crate) fn age(m: &M) -> bool {
+    let p = m.p();
+    let mut any = false;
+    while let Some(g) = p.young.take_oldest() {
+        // SAFETY: the calling thread's M holds this P; the count comes with `g`.
+        unsafe { p.deque().push(GRef::from_ptr(g)) };
+        any = true;
+    }
+    any
+}
+
 /// To the tail of the tied queue of `m`, the calling thread's.
 #[inline]
 fn tied_tail(m: &M, g: GRef, long: bool) {
     pull_injected(m);
     // SAFETY: on the thread of `m`, which holds its P; no other reference to the queue is in use.
-    let (tied, shared) = unsafe { (m.tied(), m.p().deque().len()) };
+    let (tied, shared) = unsafe { (m.tied(), m.p().deque().len() + m.p().young.len()) };
     if long { tied.push_long(g, shared) } else { tied.push_back(g, shared) }
 }
 
@@ -117,6 +148,7 @@ fn pull_injected(m: &M) {
 
 #[cold]
 fn pull(m: &M) {
+    age(m);
     // A failure means that others took from it at the same time: it is being emptied.
     // SAFETY: on the thread of `m`, which holds its P.
     let _ = m.sched().injector.steal_batch(unsafe { m.p().deque() });

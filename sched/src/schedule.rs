@@ -12,12 +12,13 @@
 //! 2. `tied_next`, then `runnext`: what was just made ready, in the rest of the slice. When the slice is over, and on every
 //!    61st tick, both go to the tails first, so that two green threads that wake each other cannot keep the rest waiting
 //!    even where slices are off. Sleepers that are due come before both ([`crate::timers`]).
-//! 3. The tied queue and the P's deque, as if they were one queue: first come, first served, but that the long let some
+//!    What a green thread joins and nobody has started runs in its place, with no way through here ([`crate::direct`]).
+//! 3. The tied queue and the P's deque, with what is [young](crate::young) at its end, as if they were one queue: first come, first served, but that the long let some
 //!    later ones pass ([`crate::tied`]). The preempted of a worker stand in the one, what has not started yet in the
 //!    other; a new request therefore waits for little more than the slice that runs when it comes.
 //! 4. The injector, which feeds the deque; before all others on every 61st tick, so that local work cannot starve it.
-//! 5. The other workers' deques, half of one at a time, beginning with a random one; their `runnext` last, and only after
-//!    a pause: its owner is about to take it.
+//! 5. The other workers' deques, half of one at a time, beginning with a random one; the oldest of what is young there after
+//!    a pause; their `runnext` last: its owner is about to take it.
 //!
 //! # When there are more workers than Ps
 //!
@@ -39,19 +40,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::Steal;
-use morestack_asm::{GHead, Gobuf, gogo, mcall};
+use morestack_asm::{GHead, Gobuf, Stack, gogo, mcall};
 use morestack_stacks::StackError;
 
 use crate::channel::Sudogs;
 use crate::g::{GRef, Payload, Status};
 use crate::idle::{Sleep, Workers};
 use crate::m::M;
-use crate::ready::{Next, ready};
+use crate::ready::{Next, age, ready};
 use crate::token::{PARKED, Token};
-use crate::{join, p, park, parked, stack, stress, task, timers, worker};
+use crate::{direct, join, p, park, parked, stack, stress, task, timers, worker};
 
 /// See "Order", 2 and 4.
-const INJECTOR_TICK: u32 = 61;
+pub(crate) const INJECTOR_TICK: u32 = 61;
 
 /// Rounds over all victims before a spinning worker sleeps (Go has 4).
 const STEAL_ROUNDS: u32 = 4;
@@ -89,6 +90,10 @@ pub(crate) fn run(m: &M) {
         // stack and set `m` and the guard.
         let call = unsafe { gogo(g.head_ptr()) };
         m.come_in();
+        if m.direct.get() != 0 {
+            // SAFETY: suspended just now, so this M owns it.
+            direct::settle(m, unsafe { GRef::from_head(call.g) });
+        }
         // SAFETY: the request's own contract: `call.g` was suspended just now.
         unsafe { (call.f)(call.g, call.arg) };
     }
@@ -169,14 +174,13 @@ fn wait(m: &M) -> bool {
 fn retire_p(m: &M) -> bool {
     let (sched, p) = (m.sched(), m.p());
     // SAFETY: on g0 of the M that holds the P; no other reference is in use.
-    let (deque, cache, sudogs) = unsafe { (p.deque(), p.cache(), p.sudogs()) };
+    let (queued, cache, sudogs) = unsafe { (p.take_all(), p.cache(), p.sudogs()) };
     let mut threads = sched.threads.lock();
     if !p.is_surplus(sched) {
         return false;
     }
     cache.clear();
     *sudogs = Sudogs::default();
-    let queued = p.swap_runnext(None).into_iter().chain(std::iter::from_fn(|| deque.pop()));
     queued.for_each(|g| sched.injector.push(g));
     // The first is always in use.
     let heir = &sched.ps[0];
@@ -201,6 +205,7 @@ pub(crate) fn directly(m: &M, g: GRef) -> Option<GRef> {
     let tick = m.tick.get().wrapping_add(1);
     let alone = g.tied
         && m.tied_next.get().is_none()
+        && m.direct.get() == 0
         && m.inbox.is_empty()
         && !p.has_work()
         && p.timers.next() == timers::NEVER
@@ -305,12 +310,14 @@ fn local(m: &M) -> Option<GRef> {
     // SAFETY: on the thread of `m`, which holds its P; no other reference to the queue is in use.
     let (tied, deque) = unsafe { (m.tied(), m.p().deque()) };
     if !m.inbox.is_empty() {
-        m.inbox.drain(|g| tied.push_back(g, deque.len()));
+        m.inbox.drain(|g| tied.push_back(g, deque.len() + m.p().young.len()));
     }
     if let Some(g) = tied.pop_due() {
         return Some(g);
     }
-    match deque.pop().or_else(|| from_injector(m)) {
+    // SAFETY: what is young comes with its count.
+    let young = || m.p().young.take_oldest().map(|g| unsafe { GRef::from_ptr(g) });
+    match deque.pop().or_else(young).or_else(|| from_injector(m)) {
         Some(g) => {
             tied.count_shared(g.long.get());
             Some(g)
@@ -323,6 +330,10 @@ fn local(m: &M) -> Option<GRef> {
 fn from_injector(m: &M) -> Option<GRef> {
     let sched = m.sched();
     while !sched.injector.is_empty() {
+        // The batch goes behind it.
+        if age(m) {
+            sched.idle.wakep(sched);
+        }
         // SAFETY: the calling thread's M holds this P.
         match sched.injector.steal_batch_and_pop(unsafe { m.p().deque() }) {
             Steal::Success(g) => {
@@ -364,6 +375,9 @@ fn search(m: &M) -> Option<GRef> {
                 }
             };
             let g = g.or_else(|| steal_due(m, victim));
+            // SAFETY: what is young comes with its count.
+            let young = || victim.young.steal().map(|g| unsafe { GRef::from_ptr(g) });
+            let g = g.or_else(|| (round > 0).then(young).flatten());
             if let Some(g) = g.or_else(|| (round == STEAL_ROUNDS - 1).then(|| victim.swap_runnext(None)).flatten()) {
                 p.stats.steals.add(1);
                 return Some(g);
@@ -434,10 +448,7 @@ fn execute(m: &M, g: GRef) -> bool {
     unsafe {
         if g.status() == Status::Idle {
             match stack::alloc(m, &g) {
-                Ok(stack) => {
-                    (*head).stack = stack;
-                    (*head).sched = Gobuf::new(stack, gmain);
-                }
+                Ok(stack) => start(m, g, stack),
                 Err(error) => {
                     m.p().stats.completed.add(1);
                     end_unstarted(g, Some(Box::new(std::io::Error::from(error))));
@@ -445,12 +456,9 @@ fn execute(m: &M, g: GRef) -> bool {
                     return false;
                 }
             }
-            g.set_status(Status::Idle, Status::Runnable);
-            if g.tied {
-                g.home.set(Some(NonNull::from(m)));
-                m.started.set(m.started.get() + 1);
-            }
-        } else if g.frozen.get().is_some() {
+            return true;
+        }
+        if g.frozen.get().is_some() {
             if let Err(error) = stack::thaw(m, &g) {
                 wait_for_memory(m, g, &error);
                 return false;
@@ -463,6 +471,29 @@ fn execute(m: &M, g: GRef) -> bool {
     }
     g.set_status(Status::Runnable, Status::Running);
     true
+}
+
+/// Makes `g`, which has not run, ready to be resumed on this M for the first time.
+///
+/// # Safety
+///
+/// On the thread of `m`, which owns `g`; the stack is for it.
+#[inline]
+pub(crate) unsafe fn start(m: &M, g: GRef, stack: Stack) {
+    let head = g.head();
+    // SAFETY: by the contract.
+    unsafe {
+        (*head).stack = stack;
+        (*head).sched = Gobuf::new(stack, gmain);
+        (*head).m = m.head_ptr();
+        (*head).stackguard0 = stack::guard(&g);
+    }
+    if g.tied {
+        g.home.set(Some(NonNull::from(m)));
+        m.started.set(m.started.get() + 1);
+    }
+    g.set_status(Status::Idle, Status::Runnable);
+    g.set_status(Status::Runnable, Status::Running);
 }
 
 /// Goes on with `g` at once, which was about to wait.
@@ -510,6 +541,11 @@ unsafe extern "C" fn gmain(head: *mut GHead) -> ! {
 /// Apart from `gmain`, whose frame waits under all others and is smaller so.
 #[inline(never)]
 fn goexit() -> ! {
+    let m = crate::m::current().expect("a green thread runs on an M");
+    if m.direct.get() != 0 {
+        // SAFETY: its result is stored and nothing else is left to do.
+        unsafe { direct::end(m) };
+    }
     // SAFETY: on a green thread; `goexit_m` does not resume it.
     unsafe { mcall(goexit_m, 0) };
     unreachable!("a dead green thread was resumed")
@@ -559,8 +595,7 @@ pub(crate) fn abandon_all(m: &M) {
     m.take_resume();
     if let Some(p) = m.p_if_any() {
         // SAFETY: on the thread of `m`, which holds its P; no other reference is in use.
-        let (deque, _) = unsafe { (p.deque(), p.timers.take_all()) };
-        let queued = p.swap_runnext(None).into_iter().chain(std::iter::from_fn(|| deque.pop()));
+        let (_, queued) = unsafe { (p.timers.take_all(), p.take_all()) };
         m.sched().leave_unstarted(queued.filter(|g| g.status() == Status::Idle));
     }
 }

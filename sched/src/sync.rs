@@ -6,6 +6,8 @@
 //! | [`hold`](crate::hold) | who holds a P |
 //! | [`parker`](crate::parker) | the token of a worker |
 //! | [`token`](crate::token) | the park token |
+//! | [`join`](crate::join) | who waits for the end |
+//! | [`young`](crate::young) | the latest spawns |
 //! | [`sysmon`](crate::sysmon) | its alarm |
 //! | [`timers`](crate::timers) | the untied sleepers of a P |
 //! | [`sched`](crate::sched) | visitors |
@@ -23,7 +25,7 @@ mod real {
     pub(crate) use std::cell::Cell;
     use std::sync::OnceLock;
     use std::sync::atomic::Ordering::SeqCst;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, fence};
     use std::sync::atomic::{AtomicU32, compiler_fence};
     pub(crate) use std::thread::yield_now;
     use std::time::Instant;
@@ -48,6 +50,7 @@ mod real {
         fence(SeqCst);
         has_it && call(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
     }
+
     /// A word to sleep on in the kernel.
     pub(crate) struct Futex {
         pub(crate) value: AtomicU32,
@@ -86,7 +89,7 @@ mod model {
 
     pub(crate) use loom::cell::Cell;
     use loom::sync::atomic::AtomicU32;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize};
     pub(crate) use loom::thread::yield_now;
 
     #[cfg(test)]

@@ -20,7 +20,8 @@
 //!
 //! A result that nobody wants is dropped by the last of the two that know: `fate` says which of RESULT, by the green
 //! thread, and DETACHED, by the handle, is there already. Each adds its own by one atomic step, so exactly one of them
-//! finds the other. A destructor therefore runs on the green thread, or where the handle was dropped, and never on g0.
+//! finds the other. A handle that is waited with needs no such step: it is there until the green thread is done. A
+//! destructor therefore runs on the green thread, or where the handle was dropped, and never on g0.
 //!
 //! # Pointers to it
 //!
@@ -119,8 +120,12 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
     unsafe fn store(g: NonNull<G>, result: Result<T, Payload>) {
         // SAFETY: by the owner; nothing is overwritten.
         unsafe { Self::body(g).result = ManuallyDrop::new(result) };
-        // SAFETY: alive by the contract. What follows it is not the owner's, unless the handle is gone.
-        if unsafe { g.as_ref() }.fate.fetch_or(RESULT, AcqRel) & DETACHED != 0 {
+        // SAFETY: alive by the contract. What follows is not the owner's, unless the handle is gone.
+        let alive = unsafe { g.as_ref() };
+        // A handle that is waited with is not dropped meanwhile: see `crate::join`.
+        if alive.join.word.joiner().is_some() {
+            alive.fate.store(RESULT, Relaxed);
+        } else if alive.fate.fetch_or(RESULT, AcqRel) & DETACHED != 0 {
             // SAFETY: both have come, this one last.
             unsafe { Self::drop_result(g) };
         }
@@ -199,12 +204,13 @@ pub(crate) unsafe fn drop_closure(g: GRef) {
 ///
 /// # Safety
 ///
-/// By the one handle of a green thread that is done, whose result is a `T`.
+/// Once, by the one handle of a green thread that is done, whose result is a `T`; the handle is not
+/// [detached](detach) then.
 pub(crate) unsafe fn take<T>(g: &GArc) -> Option<Result<T, Payload>> {
     let mut result = None;
     // Without one it never ran.
-    if g.fate.fetch_and(!RESULT, Acquire) & RESULT != 0 {
-        // SAFETY: by the contract; it is there, and from here on it is not.
+    if g.fate.load(Relaxed) & RESULT != 0 {
+        // SAFETY: by the contract; it is there, and nobody looks for it again.
         unsafe { (g.vtable.take)(g.0, NonNull::from(&mut result).cast()) };
     }
     result
@@ -215,6 +221,23 @@ pub(crate) fn detach(g: &GArc) {
     if g.fate.fetch_or(DETACHED, AcqRel) & RESULT != 0 {
         // SAFETY: both have come, this one last.
         unsafe { (g.vtable.drop_result)(g.0) };
+    }
+}
+
+/// Gives `count` references back.
+///
+/// # Safety
+///
+/// They are the caller's, and not used again.
+#[inline]
+pub(crate) unsafe fn release(g: NonNull<G>, count: usize) {
+    // SAFETY: kept alive by the caller's references.
+    let alive = unsafe { g.as_ref() };
+    // Nobody can add to a count of which all is the caller's: then it need not be changed.
+    if alive.refs.load(Acquire) == count || alive.refs.fetch_sub(count, Release) == count {
+        fence(Acquire);
+        // SAFETY: those were the last references. The vtable is static.
+        unsafe { (alive.vtable.free)(g) };
     }
 }
 
@@ -271,10 +294,7 @@ impl Deref for GArc {
 
 impl Drop for GArc {
     fn drop(&mut self) {
-        if self.refs.fetch_sub(1, Release) == 1 {
-            fence(Acquire);
-            // SAFETY: that was the last reference. The vtable is static.
-            unsafe { (self.vtable.free)(self.0) };
-        }
+        // SAFETY: this one's.
+        unsafe { release(self.0, 1) };
     }
 }
