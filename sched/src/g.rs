@@ -23,8 +23,8 @@
 //! | status | owner |
 //! |---|---|
 //! | Idle | the spawner; no stack yet |
-//! | Runnable | the queue it stands in: exactly one of a deque, a `runnext`, a `tied_next`, a tied queue, an inbox, the injector |
-//! | Running | the M that runs it |
+//! | Runnable | the queue it stands in: exactly one of a deque, a `runnext`, what is young, a `tied_next`, a tied queue, an inbox, the injector |
+//! | Running | the M that runs it, or what it joins ([`crate::direct`]) |
 //! | Preempted | that M still, on g0 |
 //! | Waiting | whoever may wake it: who takes PARKED out of its token ([`crate::token`]) |
 //! | CopyStack | from Running: its M, on g0. From Waiting: sysmon, as the scanner that put SCAN into the token |
@@ -135,7 +135,8 @@ pub(crate) struct G {
     pub(crate) name: Option<Box<str>>,
 }
 
-/// With what comes behind it for a small closure and result, and malloc's own word, a block of 256 bytes.
+/// With what comes behind it for a small closure and result, a [block](crate::blocks); and that, with malloc's own word, is
+/// 256 bytes.
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<G>() <= 232);
 

@@ -29,7 +29,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `g`, `task`, `m`, `p`, `sched` | the green thread and its memory, the OS thread, the right to run, and what all share: who may touch what |
+//! | `g`, `task`, `blocks`, `m`, `p`, `sched` | the green thread and its memory, the OS thread, the right to run, and what all share: who may touch what |
 //! | `schedule` | the scheduler loop: where the next green thread comes from |
 //! | `ready`, `young`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
 //! | `token`, `park`, `timers`, `join`, `direct`, [`channel`] | waiting |
@@ -42,6 +42,7 @@
 //! | `sync`, `loom` | models of the protocols between threads |
 
 mod blocking;
+mod blocks;
 pub mod channel;
 mod config;
 mod direct;

@@ -5,7 +5,7 @@
 //!
 //! | field | who |
 //! |---|---|
-//! | `head`, `g0`, the `Cell`s, `tied` | its own OS thread |
+//! | `head`, `g0`, the `Cell`s, `tied`, `blocks` | its own OS thread |
 //! | `hold`, `curg`, `behind`, `tid` | written by its own thread; sysmon reads them, and claims its P: see [`crate::hold`] |
 //! | `inbox` | any thread puts tied green threads in that were made ready elsewhere; its own takes them out |
 //! | `sleep` | its own thread sleeps, any thread wakes: see [`crate::idle`] |
@@ -33,6 +33,7 @@ use std::thread::JoinHandle;
 
 use morestack_asm::{GHead, MHead, Morebuf, STACK_PREEMPT, Stack, getg};
 
+use crate::blocks::Blocks;
 use crate::g::{G, GRef};
 use crate::hold::Hold;
 use crate::idle::SleepState;
@@ -80,6 +81,7 @@ pub(crate) struct M {
     pub(crate) slice_over: Cell<bool>,
     pub(crate) rng: Cell<u64>,
     pub(crate) lot: StackLot,
+    pub(crate) blocks: Blocks,
     pub(crate) inbox: Inbox<GRef>,
     pub(crate) sleep: SleepState,
     slot: Mutex<Slot>,
@@ -126,6 +128,7 @@ impl M {
             slice_over: Cell::new(false),
             rng: Cell::new(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(index as u64 + 1)),
             lot: StackLot::default(),
+            blocks: Blocks::new(),
             inbox: Inbox::new(),
             sleep: SleepState::new(index),
             slot: Mutex::new(Slot(ptr::null())),

@@ -432,6 +432,7 @@ fn sleep(m: &M) -> bool {
     if index == p.index && clears.is_some_and(|when| slept == Sleep::Slept && when <= Instant::now()) {
         // SAFETY: on g0 of an M that holds its P; no other reference to the cache is in use.
         unsafe { p.cache() }.clear();
+        m.blocks.clear();
         p.cleared.set(true);
     }
     worker::attach(m, index);

@@ -51,6 +51,7 @@ where
         refuse(&fork::error());
     }
     let kind = attrs.stack.unwrap_or(StackKind::reserved(sched.config.stack_size));
+    let m = m::current();
     let id = match m::enter(sched) {
         Some(m) => {
             m.p().stats.spawned_here.add(1);
@@ -72,7 +73,7 @@ where
     };
     let g = |vtable| G::new(new, vtable);
     let (g, handle) =
-        if const { size_of::<F>() <= task::INLINE } { task::new(g, f) } else { task::new(g, Box::new(f)) };
+        if const { size_of::<F>() <= task::INLINE } { task::new(m, g, f) } else { task::new(m, g, Box::new(f)) };
     ready(sched, g, Next::Soon);
     // SAFETY: made just now, of an `F` that returns a `T`.
     unsafe { JoinHandle::new(handle) }

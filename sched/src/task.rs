@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The closure and the result share their place: the one has moved to the green thread's stack before the other is there.
-//! A closure of more than [`INLINE`] bytes is boxed, so that it does not keep its place for as long as a handle exists.
+//! A closure of more than [`INLINE`] bytes is boxed, so that it does not keep its place for as long as a handle exists. Tasks
+//! that are small, as most are then, lie in [blocks](crate::blocks) of one size.
 //!
 //! # Who may touch the body
 //!
@@ -42,7 +43,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 
+use crate::blocks;
 use crate::g::{G, GRef, Payload};
+use crate::m::{self, M};
 
 /// The result was stored.
 const RESULT: u8 = 1;
@@ -101,6 +104,10 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
         unsafe { &mut *g.cast::<Task<F, T>>().as_ref().body.get() }
     }
 
+    const fn fits_block() -> bool {
+        size_of::<Self>() <= blocks::LAYOUT.size() && align_of::<Self>() <= blocks::LAYOUT.align()
+    }
+
     unsafe fn run(g: NonNull<G>) {
         // SAFETY: by the owner, which is the green thread itself, and once: the closure is there until here.
         let f = unsafe { ManuallyDrop::take(&mut Self::body(g).closure) };
@@ -151,17 +158,36 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
     }
 
     unsafe fn free(g: NonNull<G>) {
-        // SAFETY: `new` made it of a box, and the last reference is gone. The body is empty: the closure went when the green
+        // SAFETY: `new` made it of a block or a box, and the last reference is gone. The body is empty: the closure went when the green
         // thread started or ended, the result with the handle.
-        drop(unsafe { Box::from_raw(g.cast::<Task<F, T>>().as_ptr()) });
+        unsafe {
+            let task = g.cast::<Task<F, T>>();
+            if const { Self::fits_block() } {
+                task.drop_in_place();
+                match m::current() {
+                    Some(m) => m.blocks.free(task.cast()),
+                    None => blocks::delete(task.cast()),
+                }
+            } else {
+                drop(Box::from_raw(task.as_ptr()));
+            }
+        }
     }
 }
 
-/// Makes a green thread of `f`: the scheduler's reference, and one for its handle.
-pub(crate) fn new<F: FnOnce() -> T, T>(g: impl FnOnce(&'static VTable) -> G, f: F) -> (GRef, GArc) {
+/// Makes a green thread of `f`: the scheduler's reference, and one for its handle. `m` is the calling thread's.
+#[inline]
+pub(crate) fn new<F: FnOnce() -> T, T>(m: Option<&M>, g: impl FnOnce(&'static VTable) -> G, f: F) -> (GRef, GArc) {
     let body = Body::<F, T> { closure: ManuallyDrop::new(f) };
-    let task = Box::new(Task { g: g(&Task::<F, T>::VTABLE), body: UnsafeCell::new(body) });
-    let g = NonNull::from(Box::leak(task)).cast::<G>();
+    let task = Task { g: g(&Task::<F, T>::VTABLE), body: UnsafeCell::new(body) };
+    let g = if const { Task::<F, T>::fits_block() } {
+        let block = m.map_or_else(blocks::new, |m| m.blocks.alloc()).cast::<Task<F, T>>();
+        // SAFETY: a new block, which it fits.
+        unsafe { block.write(task) };
+        block.cast::<G>()
+    } else {
+        NonNull::from(Box::leak(Box::new(task))).cast::<G>()
+    };
     // SAFETY: `refs` begins with two: see `G::new`.
     unsafe { (GRef::from_ptr(g), GArc(g)) }
 }

@@ -1,8 +1,8 @@
 //! The park token: who wakes a green thread that waits, and who may touch its stack meanwhile (S16, the Scan bit of S20).
 //!
 //! Each green thread has two words of this kind. One is the token of [`park`](mod@crate::park), which anybody may make
-//! available at any time. The other is for waits that end once, by one party: a timer, or the completion of a channel
-//! operation. The protocol is the same.
+//! available at any time. The other is for waits that end once, by one party: a timer, the completion of a channel
+//! operation, or the end of what is joined. The protocol is the same.
 //!
 //! ```text
 //!   waiter               on g0, at rest                   waker, anywhere         scanner (sysmon)

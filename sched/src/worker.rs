@@ -172,6 +172,7 @@ fn run(sched: &Sched, m: &M, p: Option<usize>) -> bool {
         m.set_p(None);
         sched.idle.put_back(sched, p.index);
     }
+    m.blocks.clear();
     m.tid.store(0, Relaxed);
     m.pinned.set(None);
     m.set_slot(ptr::null());
