@@ -240,7 +240,7 @@ impl Runtime {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn sched(&self) -> &Sched {
         &self.sched
     }
