@@ -111,6 +111,8 @@ fn preempt(m: &M, g: GRef, frame: usize) {
     m.slice_over.set(true);
     g.set_status(Status::Running, Status::Preempted);
     g.set_status(Status::Preempted, Status::Runnable);
+    // What stands first in line came before.
+    schedule::kick_nexts(m);
     // A slice is wall-clock time: the first may have passed while the OS ran something else.
     let next = if g.long.replace(true) { Next::Long } else { Next::Tail };
     ready(m.sched(), g, next);

@@ -299,7 +299,7 @@ fn steal_due(m: &M, victim: &p::P) -> Option<GRef> {
 }
 
 /// What stands first in line goes to the tail.
-fn kick_nexts(m: &M) {
+pub(crate) fn kick_nexts(m: &M) {
     for g in [m.tied_next.take(), m.p().swap_runnext(None)].into_iter().flatten() {
         ready(m.sched(), g, Next::Tail);
     }
