@@ -67,7 +67,7 @@ pub(crate) struct M {
     pub(crate) tick: Cell<u32>,
     /// Tied green threads that it started and that have not finished.
     pub(crate) started: Cell<u64>,
-    /// Tied green threads that were ready when the current one went on.
+    /// Tied green threads that are ready, but for those in the inbox: see [`note_tied`](M::note_tied).
     pub(crate) behind: AtomicUsize,
     /// The kernel's number of its thread; 0 while it has none.
     pub(crate) tid: AtomicI32,
@@ -230,6 +230,14 @@ impl M {
     pub(crate) unsafe fn tied(&self) -> &mut Tied {
         // SAFETY: by the contract.
         unsafe { &mut *self.tied.get() }
+    }
+
+    /// Says how many tied green threads are ready, for sysmon. After each change, before green threads run again.
+    #[inline(always)]
+    pub(crate) fn note_tied(&self) {
+        // SAFETY: on its own thread; no other reference to the queue is in use.
+        let queued = unsafe { self.tied() }.len();
+        self.behind.store(queued + usize::from(self.tied_next.get().is_some()), Relaxed);
     }
 
     /// Lets sysmon poison the guard of the calling thread, or no longer.

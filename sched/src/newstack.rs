@@ -30,7 +30,9 @@ use morestack_asm::{GHead, Raise, STACK_GUARD, STACK_PREEMPT, set_stackguard, sy
 
 use crate::g::{G, GRef, StackKind, Status};
 use crate::m::{self, M};
+use crate::p::P;
 use crate::ready::{Next, ready};
+use crate::sched::Sched;
 use crate::{p, schedule, stack, stress, timers};
 
 /// See the module header. Called by the scheduler loop with the frame size that the check named.
@@ -120,16 +122,20 @@ fn preempt(m: &M, g: GRef, frame: usize) {
 
 /// Whether there is anything for this worker to do but to go on.
 fn anybody_waits(m: &M) -> bool {
-    let p = m.p();
-    // SAFETY: on the thread of `m`; no other reference to the queue is in use.
-    let tied = m.tied_next.get().is_some() || unsafe { !m.tied().is_empty() } || !m.inbox.is_empty();
-    tied || p.has_work()
-        || !m.sched().injector.is_empty()
-        || p.timers.next() <= timers::now()
-        || m.sched().stop_requested()
-        || m.sched().idle.n_wanting.load(Relaxed) != 0
-        || p.is_surplus(m.sched())
-        || schedule::late_elsewhere(m).is_some()
+    let now = timers::now();
+    waits_for(m.sched(), m.p(), m, now) || schedule::late_elsewhere(m).is_some()
+}
+
+/// Whether anybody waits for `m`, which holds `p`. For any thread; to others than that of `m` it is a guess.
+pub(crate) fn waits_for(sched: &Sched, p: &P, m: &M, now: u64) -> bool {
+    m.behind.load(Relaxed) != 0
+        || !m.inbox.is_empty()
+        || p.has_work()
+        || !sched.injector.is_empty()
+        || p.timers.next() <= now
+        || sched.stop_requested()
+        || sched.idle.n_wanting.load(Relaxed) != 0
+        || p.is_surplus(sched)
 }
 
 /// Answers, at the next prologue, a request that was deferred in the current slice. On a green thread.

@@ -65,15 +65,18 @@ fn send(sched: &Sched, home: &M, g: GRef) {
 #[inline]
 pub(crate) fn ready_here(m: &M, g: GRef, next: Next) {
     match home(&g) {
-        Some(home) if std::ptr::eq(home, m) => match next {
-            Next::Soon => {
-                if let Some(displaced) = m.tied_next.replace(Some(g)) {
-                    tied_tail(m, displaced, false);
+        Some(home) if std::ptr::eq(home, m) => {
+            match next {
+                Next::Soon => {
+                    if let Some(displaced) = m.tied_next.replace(Some(g)) {
+                        tied_tail(m, displaced, false);
+                    }
                 }
+                Next::Tail => tied_tail(m, g, false),
+                Next::Long => tied_tail(m, g, true),
             }
-            Next::Tail => tied_tail(m, g, false),
-            Next::Long => tied_tail(m, g, true),
-        },
+            m.note_tied();
+        }
         Some(home) => send(m.sched(), home, g),
         None => {
             match next {

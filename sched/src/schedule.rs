@@ -83,8 +83,7 @@ pub(crate) fn run(m: &M) {
                 None => return,
             },
         };
-        // SAFETY: on the thread of `m`; no other reference to the queue is in use.
-        m.behind.store(unsafe { m.tied() }.len() + usize::from(m.tied_next.get().is_some()), Relaxed);
+        m.note_tied();
         m.hold.go_out();
         // SAFETY: on g0; `g` was taken from a queue or kept by its request, so this M owns it; `execute` gave it a
         // stack and set `m` and the guard.

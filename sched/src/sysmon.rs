@@ -13,6 +13,14 @@
 //! green threads only pass the turn on, reading even that counter would cost as much as the switch; those slices count
 //! from sysmon's first look at them, and last for one to two.
 //!
+//! # Where nobody waits
+//!
+//! A slice that is over is cut off when somebody waits for its worker, and not before: sysmon looks again until then. A
+//! request in vain costs more than what it does. Processors with AMD's branch predictor keep no track of a branch that was
+//! never taken; once a check has failed, each call pays for the prediction of its check for milliseconds, up to a sixth of
+//! the time of a function that does nothing but call. Only every [`PERIOD`] one is asked all the same, for the sake of its
+//! stack, which may have become too large.
+//!
 //! # Waking in time
 //!
 //! A thread that sleeps until a deadline runs tens of microseconds after it, a good part of a short slice. sysmon keeps
@@ -37,12 +45,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
+use crate::m::M;
+use crate::p::{self, P};
 use crate::parker::Parker;
 use crate::retake::{Retaker, Watch};
 use crate::sched::Sched;
 use crate::sweep::Sweeper;
 use crate::sync::{AtomicBool, fence};
-use crate::{p, timers};
+use crate::{newstack, timers};
 
 /// Looks in a row at an idle runtime before sysmon sleeps. Plucked from thin air: 10 slices are 1 ms at 100 us.
 const LINGER: u32 = 10;
@@ -113,6 +123,15 @@ struct Look {
     /// It was asked for preemption.
     asked: bool,
     watch: Watch,
+}
+
+impl Look {
+    /// Whether it is of use to ask for preemption of this slice, which is over.
+    fn has_takers(&self, sched: &Sched, p: &P, m: &M, now: u64) -> bool {
+        newstack::waits_for(sched, p, m, now)
+            || sched.ps().any(|other| other.timers.want_help(now))
+            || now >= self.since + PERIOD.as_nanos() as u64
+    }
 }
 
 /// Time stamps in nanoseconds, by comparing the two clocks over the time that sysmon runs.
@@ -201,7 +220,7 @@ pub(crate) fn run(sched: &Arc<Sched>) {
                 None => u64::MAX,
             };
             next = next.min(retaker.look(sched, (p, m), &mut look.watch, look.since, now));
-            if now >= due || stop || p.is_surplus(sched) {
+            if stop || p.is_surplus(sched) || now >= due && look.has_takers(sched, p, m, now) {
                 // The number before the poison: a prologue that sees the poison finds the request.
                 p.preempt_tick.store(tick, SeqCst);
                 m.poison();
@@ -211,7 +230,7 @@ pub(crate) fn run(sched: &Arc<Sched>) {
                     next = next.min(timer.max(now + CUT_AFTER));
                 }
             } else {
-                next = next.min(due);
+                next = next.min(if now >= due { now + period - early } else { due });
             }
             if p.timers.want_help(now) {
                 // In vain if it goes to a worker that has just looked: so it is repeated, as the request above is.
@@ -248,4 +267,134 @@ fn sleep_until_busy(sched: &Sched, sweeper: &mut Sweeper) {
         sweeper.work(sched, timers::now() + CHORE);
         sweeper.due().and_then(timers::instant)
     });
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::hint::spin_loop;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use morestack_asm::{STACK_PREEMPT, stackguard_slot};
+
+    use super::*;
+    use crate::{Runtime, checkpoint, park, spawn};
+
+    const SLICE: Duration = Duration::from_micros(100);
+
+    fn runtime() -> Runtime {
+        Runtime::builder().workers(1).time_slice(Some(SLICE)).build().unwrap()
+    }
+
+    /// Whether the check of the calling green thread would fail.
+    fn asked() -> bool {
+        // SAFETY: this thread's own.
+        unsafe { (*stackguard_slot()).load(Relaxed) == STACK_PREEMPT }
+    }
+
+    /// Waits for what must happen, without giving way.
+    fn wait(happened: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !happened() {
+            assert!(started.elapsed() < Duration::from_secs(10), "it does not happen");
+            spin_loop();
+        }
+    }
+
+    #[test]
+    fn who_runs_alone_is_not_asked_and_who_is_waited_for_is() {
+        {
+            runtime().run(|| {
+                // Another slice than that of a thread that may have been asked before.
+                crate::yield_now();
+                let started = Instant::now();
+                loop {
+                    let asked = asked();
+                    // In that order: what was seen came before the time.
+                    if started.elapsed() > PERIOD / 2 {
+                        break;
+                    }
+                    assert!(!asked, "asked for nobody's sake");
+                }
+                let other = spawn(|| ());
+                wait(asked);
+                checkpoint();
+                assert!(other.is_finished());
+            });
+        }
+    }
+
+    /// All that can wait for a worker ends the slice of who runs there.
+    #[test]
+    fn whoever_waits_ends_the_slice() {
+        let hog = |ran: &AtomicBool| {
+            wait(|| {
+                checkpoint();
+                ran.load(SeqCst)
+            })
+        };
+        /// A thread that has started and waits, and what says that it goes on.
+        fn parked() -> (crate::JoinHandle<()>, Arc<AtomicBool>) {
+            let (started, ran) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let handle = spawn({
+                let (started, ran) = (started.clone(), ran.clone());
+                move || {
+                    started.store(true, SeqCst);
+                    park();
+                    ran.store(true, SeqCst);
+                }
+            });
+            while !started.load(SeqCst) {
+                crate::yield_now();
+            }
+            (handle, ran)
+        }
+        {
+            let rt = runtime();
+            rt.run(|| {
+                let ran = Arc::new(AtomicBool::new(false));
+                let set = || {
+                    let ran = ran.clone();
+                    move || ran.store(true, SeqCst)
+                };
+                // In `runnext`.
+                spawn(set());
+                hog(&ran);
+                // In the injector.
+                ran.store(false, SeqCst);
+                std::thread::scope(|scope| drop(scope.spawn(|| rt.spawn(set()))));
+                hog(&ran);
+                // In `tied_next`.
+                let (handle, ran) = parked();
+                handle.thread().unpark();
+                hog(&ran);
+                // In the inbox.
+                let (handle, ran) = parked();
+                std::thread::scope(|scope| drop(scope.spawn(|| handle.thread().unpark())));
+                hog(&ran);
+                // In the tied queue: this one itself, while the other runs.
+                let (ran, back) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+                let other = spawn({
+                    let (ran, back) = (ran.clone(), back.clone());
+                    move || {
+                        ran.store(true, SeqCst);
+                        hog(&back);
+                    }
+                });
+                hog(&ran);
+                back.store(true, SeqCst);
+                assert!(other.join().is_ok());
+                // Among the timers.
+                let ran = Arc::new(AtomicBool::new(false));
+                spawn({
+                    let ran = ran.clone();
+                    move || {
+                        crate::sleep(Duration::from_millis(3));
+                        ran.store(true, SeqCst);
+                    }
+                });
+                hog(&ran);
+            });
+        }
+    }
 }
