@@ -41,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) time_slice: Option<Duration>,
     pub(crate) stack_size: usize,
     pub(crate) max_stack_size: usize,
+    pub(crate) spin_sysmon: bool,
     pub(crate) freeze_after: Option<Duration>,
     pub(crate) thread_name: String,
 }
@@ -52,6 +53,7 @@ impl Default for Config {
             max_threads: DEFAULT_MAX_THREADS,
             pin_workers: false,
             time_slice: Some(DEFAULT_SLICE),
+            spin_sysmon: false,
             stack_size: DEFAULT_STACK,
             max_stack_size: MAX_STACK,
             freeze_after: Some(DEFAULT_FREEZE_AFTER),
@@ -61,8 +63,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults, changed by `MORESTACK_WORKERS`, `MORESTACK_TIME_SLICE`, `MORESTACK_STACK_SIZE` and
-    /// `MORESTACK_FREEZE_AFTER`.
+    /// The defaults, changed by `MORESTACK_WORKERS`, `MORESTACK_TIME_SLICE`, `MORESTACK_SPIN_SYSMON`,
+    /// `MORESTACK_STACK_SIZE` and `MORESTACK_FREEZE_AFTER`.
     pub(crate) fn from_env() -> io::Result<Config> {
         let mut config = Config::default();
         if let Some((name, value)) = env("MORESTACK_WORKERS") {
@@ -72,6 +74,9 @@ impl Config {
         if let Some((name, value)) = env("MORESTACK_TIME_SLICE") {
             config.time_slice = duration(name, &value, &slice_allowed())?;
             check_slice(name, config.time_slice)?;
+        }
+        if let Some((name, value)) = env("MORESTACK_SPIN_SYSMON") {
+            config.spin_sysmon = switch(name, &value)?;
         }
         if let Some((name, value)) = env("MORESTACK_FREEZE_AFTER") {
             config.freeze_after = duration(name, &value, &freeze_allowed())?;
@@ -121,6 +126,14 @@ pub(crate) fn check_stack(name: &str, size: usize) -> io::Result<usize> {
 
 pub(crate) fn check_workers(name: &str, workers: usize) -> io::Result<()> {
     if (1..=MAX_WORKERS).contains(&workers) { Ok(()) } else { Err(bad(name, &workers, workers_allowed())) }
+}
+
+fn switch(name: &str, value: &str) -> io::Result<bool> {
+    match value {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err(bad(name, &value, "1 or 0")),
+    }
 }
 
 /// A duration, or `off`.
@@ -175,4 +188,20 @@ fn bad(name: &str, value: &dyn Display, allowed: impl Display) -> io::Error {
 /// The variable's value; an empty one is as good as none.
 fn env(name: &'static str) -> Option<(&'static str, String)> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(|value| (name, value.to_string_lossy().into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_are_1_or_0() {
+        assert!(switch("X", "1").unwrap());
+        assert!(!switch("X", "0").unwrap());
+        let error = switch("X", "yes").unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (io::ErrorKind::InvalidInput, "X=yes: allowed: 1 or 0".to_owned())
+        );
+    }
 }

@@ -305,6 +305,7 @@ fn no_worker(p: usize, n: usize, error: NoThread) -> io::Error {
 /// | `max_threads` | 10,000 | from the number of workers to 32,768 |
 /// | `pin_workers` | no | |
 /// | `time_slice` | 1 ms | none, or 20 us to 1 h |
+/// | `spin_sysmon` | no | |
 /// | `stack_size` | 256 KiB | 64 KiB to 1 GiB, rounded up to a power of two |
 /// | `max_stack_size` | 1 GiB | the same |
 /// | `freeze_after` | 100 ms | none, or 1 ms to 1 h |
@@ -337,6 +338,16 @@ impl RuntimeBuilder {
     /// How long a green thread may run, when others wait, before it is preempted at a prologue; `None`: for ever.
     pub fn time_slice(mut self, slice: Option<Duration>) -> Self {
         self.config.time_slice = slice;
+        self
+    }
+
+    /// Whether the thread that ends time slices waits for their ends awake. For slices of 50 us and less: each is then as long
+    /// as it should be, and it takes a CPU of its own while any worker is busy. When all are idle it sleeps as ever. It has
+    /// nothing to do where slices are off.
+    ///
+    /// Leave it a CPU: with as many workers as CPUs it gets in their way.
+    pub fn spin_sysmon(mut self, yes: bool) -> Self {
+        self.config.spin_sysmon = yes;
         self
     }
 

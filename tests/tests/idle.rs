@@ -24,6 +24,11 @@ fn after_work() {
 }
 
 #[test]
+fn after_work_with_a_spinning_sysmon() {
+    idle("spun");
+}
+
+#[test]
 fn with_a_sleeper() {
     idle("sleeper");
 }

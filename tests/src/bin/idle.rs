@@ -21,6 +21,8 @@ enum State {
     Fresh,
     /// Work on all workers, done
     Worked,
+    /// The same, where sysmon waits awake while there is work
+    Spun,
     /// The same, and a green thread that sleeps for an hour
     Sleeper,
     /// The same, and a green thread that waits for somebody to unpark it
@@ -35,7 +37,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 fn main() {
     let state = Args::parse().state;
-    let runtime = Runtime::builder().workers(4).build().expect("a runtime");
+    let runtime = Runtime::builder().workers(4).spin_sysmon(state == State::Spun).build().expect("a runtime");
     if state != State::Fresh {
         runtime.run(|| {
             let work = |n: u64| (0..100_000).fold(n, |x, _| black_box(x.rotate_left(5) ^ n));
@@ -44,7 +46,7 @@ fn main() {
         });
     }
     let waiting = match state {
-        State::Fresh | State::Worked => None,
+        State::Fresh | State::Worked | State::Spun => None,
         State::Sleeper => Some(runtime.spawn(|| morestack::sleep(Duration::from_secs(3600)))),
         State::Parked => Some(runtime.spawn(morestack::park)),
     };
