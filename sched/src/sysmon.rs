@@ -204,14 +204,14 @@ pub(crate) fn run(sched: &Arc<Sched>) {
     let spins = sched.config.spin_sysmon && slice.is_some();
     let mut sleeper = Sleeper { lead: 0 };
     let short = (slice.unwrap_or(0) / 8).min(EARLY);
-    // Awake, it is exact, and the next look may come soon.
-    let (early, again) = if spins { (0, short) } else { (short, period - short) };
+    // Awake, it is exact, and where nobody waits for a worker whose slice is over the next look may come soon.
+    let (early, pause) = if spins { (0, short) } else { (short, period - short) };
     while !sched.is_stopped() {
         let stop = sched.stop_requested();
         let now = stamps.look();
         // Stacks are to be swept however long a slice is.
-        let again = now + (period - early).min(PERIOD.as_nanos() as u64);
-        let mut next = again;
+        let latest = now + (period - early).min(PERIOD.as_nanos() as u64);
+        let mut next = latest;
         let mut busy = false;
         looks.resize(sched.ps.count(), Look::default());
         for (p, look) in sched.ps().zip(&mut looks) {
@@ -239,7 +239,7 @@ pub(crate) fn run(sched: &Arc<Sched>) {
                     next = next.min(timer.max(now + CUT_AFTER));
                 }
             } else {
-                next = next.min(if now >= due { now + again } else { due });
+                next = next.min(if now >= due { now + pause } else { due });
             }
             if p.timers.want_help(now) {
                 // In vain if it goes to a worker that has just looked: so it is repeated, as the request above is.
@@ -261,7 +261,7 @@ pub(crate) fn run(sched: &Arc<Sched>) {
             if !stop {
                 sweeper.work(sched, now + (next.saturating_sub(now)) / 2);
             }
-            if next < again || spins {
+            if next < latest || spins {
                 sleeper.sleep_until(sched, next, early, spins && busy);
             } else {
                 sched.sysmon.parker.park_until(timers::instant(next));
