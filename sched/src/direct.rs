@@ -70,7 +70,7 @@ pub(crate) fn join(child: &GArc, me: GRef) -> bool {
         Token::of_wait(&me).reset();
         return false;
     }
-    let m = m::enter_current().expect("a green thread runs on an M");
+    let m = m::enter_waiting();
     systemstack(|| reap(&m, owned));
     // A request that came since the switch was written over.
     newstack::rearm();
@@ -80,7 +80,7 @@ pub(crate) fn join(child: &GArc, me: GRef) -> bool {
 /// Takes `child` if it can be had, and makes it ready to be switched to from `me`, which is unsettled then.
 #[inline]
 fn prepare(child: &GArc, me: GRef) -> Option<GRef> {
-    let m = m::enter_current().expect("a green thread runs on an M");
+    let m = m::enter_current()?;
     if !may(&m) || !m.p().take_unstarted(child.ptr()) {
         return None;
     }

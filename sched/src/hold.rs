@@ -35,6 +35,7 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
+use crate::fork;
 use crate::sync::{AtomicU8, fence, heavy_fence, light_fence, yield_now};
 
 const IN: u8 = 0;
@@ -88,6 +89,8 @@ impl Hold {
             match self.claim.load(Acquire) {
                 HELD => return true,
                 TAKEN => return false,
+                // Whoever was to decide is not there.
+                _ if fork::is_child() => return false,
                 _ => yield_now(),
             }
         }

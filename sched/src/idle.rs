@@ -360,23 +360,21 @@ impl Idle {
         true
     }
 
-    /// Waits for a P, which the calling worker does not have. `wants` says whether it has something to run. It comes back as a
-    /// spinner. False if it shall leave: the runtime stops, or nobody has wanted it until `retires`.
+    /// Waits for a P, which the calling worker does not have. It is in a list already, or has been taken from it, if it was
+    /// `robbed`. `wants` says whether it has something to run. It comes back as a spinner. False if it shall leave: the runtime
+    /// stops, or nobody has wanted it until `retires`.
     pub(crate) fn wait_for_p(
         &self,
         workers: &impl Workers,
         me: &SleepState,
+        robbed: bool,
         wants: impl Fn() -> bool,
         mut retires: Option<Instant>,
     ) -> bool {
-        {
+        if !robbed {
             let mut lists = self.lists.lock();
-            // If it was robbed it stands there, or has been taken since.
-            let known = lists.free.contains(&me.index) || lists.wanting.contains(&me.index);
-            if !known && me.p.load(Relaxed) == NO_P {
-                lists.free.push(me.index);
-                self.n_free.store(lists.free.len(), SeqCst);
-            }
+            lists.free.push(me.index);
+            self.n_free.store(lists.free.len(), SeqCst);
         }
         fence(SeqCst);
         if wants() {

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | [`untied`], [`burst`], [`one_sleeper`] | [`crate::idle`]: submitting and going idle | work is queued and all workers sleep; a token or a count stays behind |
 //! | [`tied`] | the same, with an inbox and an alarm | the same |
-//! | [`two_workers_one_p`] | [`crate::idle`]: workers without a P | the same; two hold a P |
+//! | [`two_workers_one_p`], [`robbed_at_stop`] | [`crate::idle`]: workers without a P | the same; two hold a P; nobody does |
 //! | [`hold`] | [`crate::hold`]: taking the P of one that is out | two hold a P |
 //! | [`parker`], [`parker_with_alarm`] | [`crate::parker`] | a token is lost, or what was written before it is not seen |
 //! | [`token`], [`token_with_a_scanner`] | [`crate::token`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
@@ -249,9 +249,10 @@ impl Pool {
     /// A worker's thread where there are fewer Ps than workers; it begins with `p`, or none.
     fn work_in_turn(&self, worker: usize, mut p: Option<usize>) {
         let me = &self.sleep_states[worker];
+        let mut robbed = false;
         loop {
             let Some(held) = p else {
-                if !self.idle.wait_for_p(self, me, || self.has_tied(worker), None) {
+                if !self.idle.wait_for_p(self, me, robbed, || self.has_tied(worker), None) {
                     break;
                 }
                 p = me.take_p();
@@ -269,7 +270,7 @@ impl Pool {
             if self.idle.n_wanting.load(Relaxed) != 0 {
                 self.idle.stop_spinning(self, me);
                 if self.idle.give(self, held, false) {
-                    p = None;
+                    (p, robbed) = (None, false);
                     continue;
                 }
             }
@@ -280,7 +281,10 @@ impl Pool {
                 continue;
             }
             p = match self.idle.sleep(self, me, held, || self.looks(worker), || None) {
-                Sleep::Robbed => None,
+                Sleep::Robbed => {
+                    robbed = true;
+                    None
+                }
                 _ => match me.take_p() {
                     None => break,
                     p => p,
@@ -469,6 +473,56 @@ fn two_workers_one_p_with_a_sender_that_misses_the_free() {
             }
         });
     }));
+}
+
+/// A worker that goes idle with tied work is robbed, by one that comes back, while the runtime stops. Their P is there for
+/// whoever comes back after them.
+fn robbed_at_stop_with(listed: bool) {
+    let pool = Pool::new(3, 1, 1, |_| ());
+    pool.inboxes[0].push(());
+    let leave = |pool: &Pool, me: &SleepState| {
+        pool.idle.stop_spinning(pool, me);
+        if let Some(p) = me.take_p() {
+            pool.idle.put_back(pool, p);
+        }
+    };
+    let robbed = {
+        let pool = pool.clone();
+        thread::spawn(move || {
+            let me = &pool.sleep_states[0];
+            if pool.idle.sleep(&*pool, me, 0, || pool.looks(0), || None) == Sleep::Robbed {
+                pool.idle.wait_for_p(&*pool, me, listed, || pool.has_tied(0), None);
+            }
+            leave(&pool, me);
+        })
+    };
+    let comes_back = move |pool: &Pool, worker: usize| {
+        let me = &pool.sleep_states[worker];
+        while !pool.idle.wait_for_p(pool, me, false, || true, None) {}
+        leave(pool, me);
+    };
+    let back = {
+        let pool = pool.clone();
+        thread::spawn(move || comes_back(&pool, 1))
+    };
+    pool.stop.store(true, SeqCst);
+    pool.idle.wake_all(&*pool);
+    robbed.join().unwrap();
+    back.join().unwrap();
+    assert_eq!(pool.idle.n_wanting.load(Relaxed), 0, "one that has left stands in a list");
+    comes_back(&pool, 2);
+    pool.finish([]);
+}
+
+#[test]
+fn robbed_at_stop() {
+    check(5, || robbed_at_stop_with(true));
+}
+
+/// Seeded: who was robbed enters the list again.
+#[test]
+fn robbed_at_stop_listed_twice() {
+    assert!(fails(5, || robbed_at_stop_with(false)));
 }
 
 /// An M goes out and comes in, twice; sysmon takes its P if it is out.

@@ -22,6 +22,7 @@
 //! continue on another M. Code that switches must not keep it across.
 //!
 //! What belongs to its P is reached on g0, or by a green thread through [`Inside`], which keeps the P from being taken away.
+//! If that has happened already, a green thread does without; it waits for a P where it comes to g0 next.
 
 use std::cell::{Cell, UnsafeCell};
 use std::io;
@@ -180,17 +181,18 @@ impl M {
         }
     }
 
-    /// For the length of a call by a green thread of this M: what belongs to the P may be touched.
+    /// For the length of a call by a green thread of this M: what belongs to the P may be touched. None if the P is gone.
     #[inline(always)]
-    fn inside(&self) -> Inside<'_> {
+    fn inside(&self) -> Option<Inside<'_>> {
         let was_out = self.hold.is_out();
-        if was_out {
-            self.come_in();
+        if was_out && !self.hold.come_in() {
+            self.hold.go_out();
+            return None;
         }
-        Inside { m: self, was_out }
+        Some(Inside { m: self, was_out })
     }
 
-    /// A green thread's code has been running and does no more.
+    /// A green thread's code has been running and does no more. Waits for a P if its own is gone: so not where a lock is held.
     #[inline(always)]
     pub(crate) fn come_in(&self) {
         if !self.hold.come_in() {
@@ -290,17 +292,25 @@ pub(crate) fn current_of<'a>(sched: &Sched) -> Option<&'a M> {
     current().filter(|m| ptr::eq(m.sched(), sched))
 }
 
-/// The M of the calling OS thread with its P, if it works for this runtime. None also in `blocking`, where the caller is as
-/// good as from outside.
+/// The M of the calling OS thread with its P, if it works for this runtime. None also in `blocking`, and where its P has been
+/// taken: then the caller is as good as from outside. This does not wait.
 #[inline(always)]
 pub(crate) fn enter<'a>(sched: &Sched) -> Option<Inside<'a>> {
-    current_of(sched).filter(|m| !m.hold.in_call()).map(M::inside)
+    current_of(sched).filter(|m| !m.hold.in_call()).and_then(M::inside)
 }
 
-/// The M of the calling green thread with its P.
+/// The same for the calling green thread and its runtime.
 #[inline(always)]
 pub(crate) fn enter_current<'a>() -> Option<Inside<'a>> {
-    current().filter(|m| !m.hold.in_call()).map(M::inside)
+    current().filter(|m| !m.hold.in_call()).and_then(M::inside)
+}
+
+/// The same, but waits for a P. By a green thread, with no lock held.
+#[inline(always)]
+pub(crate) fn enter_waiting<'a>() -> Inside<'a> {
+    let m = current().expect("a green thread runs on an M");
+    m.come_in();
+    Inside { m, was_out: true }
 }
 
 /// An M that holds its P and keeps it until this is dropped. No switch happens meanwhile.

@@ -16,7 +16,6 @@
 //! the runtime, and is waited for too.
 
 use crate::g::{GRef, Status};
-use crate::idle::Workers;
 use crate::m::{self, M};
 use crate::sched::Sched;
 use crate::schedule;
@@ -93,7 +92,7 @@ pub(crate) fn ready_here(m: &M, g: GRef, next: Next) {
                 }
             }
             // Alone, there is nobody to wake.
-            if m.sched().count() > 1 {
+            if m.sched().ps.count() > 1 {
                 m.sched().idle.wakep(m.sched());
             }
         }
@@ -104,7 +103,7 @@ pub(crate) fn ready_here(m: &M, g: GRef, next: Next) {
 #[inline]
 fn displace(m: &M, g: GRef) {
     let p = m.p();
-    let old = if g.status() == Status::Idle {
+    let old = if g.status() == Status::Idle && !p.young.is_passed_through() {
         // SAFETY: the count comes with it.
         p.young.push(g.ptr()).map(|old| unsafe { GRef::from_ptr(old) })
     } else {

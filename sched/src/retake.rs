@@ -3,12 +3,12 @@
 //! | stuck | noticed | its P is taken |
 //! |---|---|---|
 //! | in [`blocking`](crate::blocking()) | at a look | when others wait, after [`CALL_AFTER`]; when nobody does, after [`LAZY_AFTER`], so that sysmon may sleep |
-//! | in a system call that nobody announced | the slice does not end, and the kernel says twice in a row that the thread waits in the same one | when others wait |
+//! | in a system call that nobody announced | the slice does not end, and the kernel says twice in a row that the thread waits in the same one | at once |
 //!
 //! A thread that computes without a prologue is not stuck: another one would only compete with it.
 //!
-//! What is tied to the stuck M waits all the same. If it is a lock that it waits for, the owner may be one of those, and
-//! then both wait for ever: so this is reported, once.
+//! What is tied to the stuck M waits all the same. If it is a lock that it waits for (a futex), the owner may be one of those,
+//! and then both wait for ever: so this is reported, once.
 //!
 //! An M to give the P to is one of the free; if there is none, a thread is started, and the P given to it at a later look.
 
@@ -63,19 +63,23 @@ pub(crate) struct Retaker {
 }
 
 impl Retaker {
-    /// Looks at `m`, which holds the busy `p` and has been in its present slice since `since`. When to look again.
+    /// Looks at `m`, which holds the busy `p` and has been in the slice `tick` since `since`. When to look again.
     pub(crate) fn look(
         &mut self,
         sched: &Arc<Sched>,
         (p, m): (&P, &M),
         watch: &mut Watch,
-        since: u64,
+        (tick, since): (u32, u64),
         now: u64,
     ) -> u64 {
+        // It was taken a moment ago, and its next holder is not there yet; or the runtime stops, and takes nothing any more.
+        if m.hold.is_taken() || sched.stop_requested() {
+            return u64::MAX;
+        }
         if m.hold.in_call() {
             let first = *watch.call.get_or_insert(now);
             let after = if somebody_waits(sched, p, now) { CALL_AFTER } else { LAZY_AFTER };
-            return if now < first + after { first + after } else { self.retake(sched, p, m, now) };
+            return if now < first + after { first + after } else { self.retake(sched, (p, m), tick, now) };
         }
         watch.call = None;
         let (last, call) = watch.asked.unwrap_or((since, None));
@@ -88,31 +92,37 @@ impl Retaker {
             return now + LAZY_AFTER;
         };
         let who = name(m);
-        if let Some(who) = &who {
-            report(m, who, call);
+        let next = self.retake(sched, (p, m), tick, now);
+        if m.hold.is_taken() {
+            self.stuck.extend(who.map(|who| Stuck { index: m.index, who, call }));
+        } else {
+            // There is no M for it yet: the kernel is asked again when there is.
+            watch.asked = Some((now.saturating_sub(LAZY_AFTER), Some(call)));
         }
-        if !somebody_waits(sched, p, now) {
-            return now + LAZY_AFTER;
-        }
-        let next = self.retake(sched, p, m, now);
-        self.stuck.extend(who.filter(|_| m.hold.is_taken()).map(|who| Stuck { index: m.index, who, call }));
         next
     }
 
-    /// Looks at those that are stuck without a P: something may be waiting for them by now.
+    /// Looks at those that are stuck without a P: something may be waiting for them by now. One that runs again is to find out
+    /// at its next prologue that it has no P; a request may have been overwritten by a switch.
     pub(crate) fn look_at_stuck(&mut self, sched: &Sched) {
         self.stuck.retain(|stuck| {
             let m = &sched.ms[stuck.index];
-            m.hold.is_taken() && !report(m, &stuck.who, stuck.call)
+            let out = m.hold.is_taken() && m.hold.is_out();
+            if out {
+                m.poison();
+                report(m, &stuck.who, stuck.call);
+            }
+            out
         });
     }
 
     /// Gives `p` to another M than `m`, if there is one. When to look again.
-    fn retake(&mut self, sched: &Arc<Sched>, p: &P, m: &M, now: u64) -> u64 {
+    fn retake(&mut self, sched: &Arc<Sched>, (p, m): (&P, &M), tick: u32, now: u64) -> u64 {
         if sched.idle.can_give() {
-            // It may have lost this P and got another one since it was looked up.
+            // It may have come back and begun another slice, or lost this P and got another one, since it was looked at.
             if let Some(claim) = m.hold.claim()
                 && m.p_if_any().is_some_and(|held| ptr::eq(held, p))
+                && p.schedtick.load(Relaxed) == tick
                 && sched.idle.give(&**sched, p.index, true)
             {
                 claim.take();
@@ -121,7 +131,7 @@ impl Retaker {
             }
             return u64::MAX;
         }
-        let starts = now >= self.next_start && sched.threads.lock().starting == 0 && !sched.stop_requested();
+        let starts = now >= self.next_start && sched.threads.lock().starting == 0;
         if starts && let Err(error) = worker::start(sched, None) {
             self.next_start = now + RETRY;
             complain(sched, &error);
@@ -151,29 +161,25 @@ fn name(m: &M) -> Option<String> {
     name
 }
 
-/// Says, once per process, that green threads wait behind one whose OS thread is blocked. True if that is so.
-fn report(m: &M, who: &str, call: u64) -> bool {
+/// Says, once per process, that green threads wait behind one whose OS thread waits for a lock.
+fn report(m: &M, who: &str, call: u64) {
     static SAID: Once = Once::new();
     let behind = m.behind.load(Relaxed) + m.inbox.len();
-    if behind == 0 {
-        return false;
+    // Other calls are usually naps, and end by themselves.
+    if behind == 0 || call != libc::SYS_futex as u64 {
+        return;
     }
     SAID.call_once(|| {
         let name = m.thread.lock().as_ref().and_then(|t| t.thread().name().map(str::to_owned));
-        let what = match call {
-            call if call == libc::SYS_futex as u64 => "a lock of its OS thread (futex)".to_owned(),
-            call => format!("system call {call}"),
-        };
         // Nobody may be reading.
         let _ = writeln!(
             io::stderr(),
-            "morestack: {who} blocks its worker '{}' in {what}, and {behind} green threads that are tied to that worker \
-             wait; if one of them is to end this, all wait for ever\n  \
+            "morestack: {who} blocks its worker '{}' in a lock of its OS thread (futex), and {behind} green threads that \
+             are tied to that worker wait; if one of them is to end this, all wait for ever\n  \
              wait by morestack's own channels and locks instead of std's, or call what blocks by morestack::blocking",
             name.as_deref().unwrap_or("<unnamed>"),
         );
     });
-    true
 }
 
 /// Says, once per process, that a P has to stay with a stuck M.

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, fence};
 use std::time::{Duration, Instant};
 
+use core_affinity::CoreId;
 use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
@@ -35,6 +36,8 @@ pub(crate) struct Sched {
     pub(crate) ps: boxcar::Vec<CachePadded<P>>,
     workers: AtomicUsize,
     pub(crate) ms: boxcar::Vec<CachePadded<M>>,
+    /// Those that the process may use, if workers are to be bound to them.
+    cpus: Vec<usize>,
     pub(crate) threads: Mutex<Threads>,
     /// How many threads there are, to be read without the lock.
     pub(crate) live_threads: AtomicUsize,
@@ -68,6 +71,7 @@ impl Sched {
             ps: (0..n).map(|i| CachePadded::new(P::new(i))).collect(),
             workers: AtomicUsize::new(n),
             ms: boxcar::Vec::new(),
+            cpus: if config.pin_workers { cpus() } else { Vec::new() },
             threads: Mutex::default(),
             live_threads: AtomicUsize::new(0),
             resizing: Mutex::default(),
@@ -105,6 +109,13 @@ impl Sched {
     /// Says how many Ps are in use, from now on.
     pub(crate) fn set_count(&self, workers: usize) {
         self.workers.store(workers, SeqCst);
+    }
+
+    /// Binds the calling thread to the CPU of this P. Where the CPUs cannot be had it stays unbound.
+    pub(crate) fn pin(&self, p: usize) {
+        if let Some(cpu) = self.cpus.get(p % self.cpus.len().max(1)) {
+            core_affinity::set_for_current(CoreId { id: *cpu });
+        }
     }
 
     #[inline(always)]
@@ -185,6 +196,16 @@ impl Workers for Sched {
 
     fn stopping(&self) -> bool {
         self.stop_requested()
+    }
+}
+
+/// The CPUs that the process may use: its first thread, rather, as the calling one may be bound to one of them.
+fn cpus() -> Vec<usize> {
+    // SAFETY: an all-zero set is valid, and the call is given its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(libc::getpid(), size_of_val(&set), &mut set);
+        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect()
     }
 }
 

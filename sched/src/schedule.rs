@@ -160,13 +160,15 @@ fn give_way(m: &M) -> bool {
         return true;
     }
     m.set_p(None);
-    wait(m)
+    wait(m, false)
 }
 
-/// Waits for a P, for what is tied to `m`. False if `m` shall leave.
-fn wait(m: &M) -> bool {
-    // SAFETY: on the thread of `m`; no other reference to the queue is in use.
-    worker::wait_for_p(m, || m.tied_next.get().is_some() || unsafe { !m.tied().is_empty() } || !m.inbox.is_empty())
+/// Waits for a P, for what is tied to `m`, which gave its own away or was robbed of it. False if `m` shall leave.
+fn wait(m: &M, robbed: bool) -> bool {
+    worker::wait_for_p(m, robbed, || {
+        m.note_tied();
+        m.behind.load(Relaxed) != 0 || !m.inbox.is_empty()
+    })
 }
 
 /// Takes the P of `m` out of use. What waits in it goes to others. False if it is in use again.
@@ -256,7 +258,7 @@ fn elsewhere(m: &M, g: GRef) -> Option<GRef> {
 
 /// A P, of some others, whose untied sleepers wait for help. For workers whose slice is over.
 pub(crate) fn late_elsewhere(m: &M) -> Option<&p::P> {
-    let (sched, n) = (m.sched(), m.sched().count());
+    let (sched, n) = (m.sched(), m.sched().ps.count());
     let start = m.random(n);
     let others = (start..n).chain(0..start).take(timers::LOOKED_AT).map(|i| &*sched.ps[i]);
     let mut now = None;
@@ -358,7 +360,8 @@ pub(crate) fn spread(m: &M) {
 /// From the other workers, unless the inbox has something first.
 fn search(m: &M) -> Option<GRef> {
     let (sched, p) = (m.sched(), m.p());
-    let n = sched.count();
+    // Those that are not in use any more, too: their holders may not have noticed.
+    let n = sched.ps.count();
     if n == 1 || !sched.idle.start_spinning(sched, &m.sleep) {
         return None;
     }
@@ -422,7 +425,7 @@ fn sleep(m: &M) -> bool {
     let slept = sched.idle.sleep(sched, &m.sleep, p.index, work, alarm);
     if slept == Sleep::Robbed {
         m.set_p(None);
-        return wait(m);
+        return wait(m, true);
     }
     let Some(index) = m.sleep.take_p() else {
         m.set_p(None);

@@ -170,7 +170,7 @@ fn here_or_exit<'a>() -> &'a Sched {
 
 /// Ends the process, where there is no way to return an error.
 #[cold]
-fn refuse(error: &io::Error) -> ! {
+pub(crate) fn refuse(error: &io::Error) -> ! {
     // Nobody may be reading.
     let _ = writeln!(io::stderr(), "morestack: {error}");
     if fork::is_child() {

@@ -228,7 +228,7 @@ pub(crate) fn run(sched: &Arc<Sched>) {
                 Some(slice) => (look.since + slice - early).min(timer.max(look.since + CUT_AFTER)),
                 None => u64::MAX,
             };
-            next = next.min(retaker.look(sched, (p, m), &mut look.watch, look.since, now));
+            next = next.min(retaker.look(sched, (p, m), &mut look.watch, (tick, look.since), now));
             if stop || p.is_surplus(sched) || now >= due && look.has_takers(sched, p, m, now) {
                 // The number before the poison: a prologue that sees the poison finds the request.
                 p.preempt_tick.store(tick, SeqCst);

@@ -20,7 +20,8 @@ use crate::idle::Workers;
 use crate::m::M;
 use crate::p::P;
 use crate::sched::Sched;
-use crate::{fault, p, schedule};
+use crate::spawn::refuse;
+use crate::{fault, fork, p, schedule};
 
 /// Bytes of g0's stack, which is the OS thread's. The scheduler itself needs a few KB; what `blocking` runs is the rest for:
 /// as much as std gives its threads.
@@ -157,7 +158,7 @@ fn run(sched: &Sched, m: &M, p: Option<usize>) -> bool {
         }
         None => {
             sched.threads.lock().starting -= 1;
-            wait_for_p(m, || false)
+            wait_for_p(m, false, || false)
         }
     };
     if has_p {
@@ -189,7 +190,7 @@ fn run(sched: &Sched, m: &M, p: Option<usize>) -> bool {
 pub(crate) fn attach(m: &M, p: usize) {
     let sched = m.sched();
     if sched.config.pin_workers && m.pinned.replace(Some(p)) != Some(p) {
-        pin(p);
+        sched.pin(p);
     }
     let p: &P = &sched.ps[p];
     if p.holder().is_some_and(|before| !ptr::eq(before, m)) {
@@ -202,11 +203,12 @@ pub(crate) fn attach(m: &M, p: usize) {
     sched.sysmon.worker_woke();
 }
 
-/// Waits until `m`, which has no P, is given one. False if it shall leave.
-pub(crate) fn wait_for_p(m: &M, wants: impl Fn() -> bool) -> bool {
+/// Waits until `m`, which has no P, is given one; see [`Idle::wait_for_p`](crate::idle::Idle::wait_for_p). False if it shall
+/// leave.
+pub(crate) fn wait_for_p(m: &M, robbed: bool, wants: impl Fn() -> bool) -> bool {
     let sched = m.sched();
     let retires = (m.started.get() == 0).then(|| Instant::now() + RETIRES_AFTER);
-    let comes_back = sched.idle.wait_for_p(sched, &m.sleep, wants, retires);
+    let comes_back = sched.idle.wait_for_p(sched, &m.sleep, robbed, wants, retires);
     if comes_back {
         attach(m, m.sleep.take_p().expect("who comes back has a P"));
     }
@@ -216,11 +218,14 @@ pub(crate) fn wait_for_p(m: &M, wants: impl Fn() -> bool) -> bool {
 /// `m` comes in, and its P is gone: waits for another, with the green thread that it runs.
 #[cold]
 pub(crate) fn regain(m: &M) {
+    if fork::is_child() {
+        refuse(&fork::error());
+    }
     // The room on the green thread's stack is its own.
     systemstack(|| {
         m.set_p(None);
         // When the runtime stops, those that leave give theirs away.
-        while !wait_for_p(m, || true) {}
+        while !wait_for_p(m, false, || true) {}
         m.sched().idle.stop_spinning(m.sched(), &m.sleep);
     });
 }
@@ -274,13 +279,6 @@ pub(crate) fn short_slices() {
             attr.sched_runtime = RUNTIME;
             libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0);
         }
-    }
-}
-
-/// Binds the calling thread to the CPU whose turn it is. Where the CPUs cannot be had it stays unbound.
-fn pin(index: usize) {
-    if let Some(cores) = core_affinity::get_core_ids().filter(|c| !c.is_empty()) {
-        core_affinity::set_for_current(cores[index % cores.len()]);
     }
 }
 

@@ -11,6 +11,9 @@
 //!                      bottom ────┘     └─── top
 //! ```
 //!
+//! A burst of spawns that nobody joins in turn would only pass through. So when [`BURST`] in a row have left it without one
+//! being taken by a joiner, what is displaced goes to the deque at once, until a joiner looks for something in vain.
+//!
 //! Only what has not started is in it. What goes to the tail of the deque comes later than all of this, so the owner moves
 //! this there first.
 //!
@@ -21,11 +24,13 @@
 //! | a slot that is empty | the owner fills it, by a store |
 //! | a slot that is full | whoever replaces the entry by null has taken it: the owner, or a thief |
 //! | `bottom`, `top` | written by the owner; thieves read them to know where to begin |
+//! | `passed` | the owner's |
 //!
 //! *Nothing is lost, nothing is taken twice*: a slot changes from null by the owner alone, and to null by a compare-exchange
 //! alone, which nobody but one wins. A thief that reads old ends takes another entry than it meant to: just as good.
 //! `loom.rs` checks this on a model.
 
+use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
@@ -38,11 +43,16 @@ const SLOTS: usize = 16;
 #[cfg(loom)]
 const SLOTS: usize = 2;
 
+/// See the module header: several times what fits.
+const BURST: u32 = 64;
+
 pub(crate) struct Young<T> {
     slots: [AtomicPtr<T>; SLOTS],
     /// Of the entries that there may be: `bottom <= top <= bottom + SLOTS`.
     bottom: AtomicUsize,
     top: AtomicUsize,
+    /// How many have passed through since the last was taken.
+    passed: Cell<u32>,
 }
 
 impl<T> Young<T> {
@@ -51,6 +61,7 @@ impl<T> Young<T> {
             slots: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             bottom: AtomicUsize::new(0),
             top: AtomicUsize::new(0),
+            passed: Cell::new(0),
         }
     }
 
@@ -71,6 +82,7 @@ impl<T> Young<T> {
         let oldest = if top - bottom == SLOTS {
             let oldest = self.take_at(bottom);
             self.bottom.store(bottom + 1, Relaxed);
+            self.passed.set(self.passed.get() + 1);
             oldest
         } else {
             None
@@ -80,9 +92,16 @@ impl<T> Young<T> {
         oldest
     }
 
-    /// Takes this very entry, if it is there. By the owner.
+    /// Whether new ones should not come here. By the owner.
+    #[inline]
+    pub(crate) fn is_passed_through(&self) -> bool {
+        self.passed.get() >= BURST
+    }
+
+    /// Takes this very entry, if it is there. By the owner, for a joiner.
     #[inline]
     pub(crate) fn take(&self, entry: NonNull<T>) -> bool {
+        self.passed.set(0);
         let (bottom, mut top) = (self.bottom.load(Relaxed), self.top.load(Relaxed));
         // The youngest first: it is most often that. Empty places at this end are given up.
         while top > bottom && self.slot(top - 1).load(Relaxed).is_null() {
@@ -144,8 +163,11 @@ impl<T> Young<T> {
     }
 
     /// Whether there are none. By any thread.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.slots.iter().all(|slot| slot.load(Relaxed).is_null())
+        let top = self.top.load(Relaxed);
+        // An entry in between may have been stolen. One that is seen is seen by `top`, and is not below `bottom` unless taken.
+        self.bottom.load(Relaxed) >= top || self.slots.iter().all(|slot| slot.load(Relaxed).is_null())
     }
 }
 
@@ -169,6 +191,18 @@ mod tests {
         assert_eq!(young.len(), SLOTS);
         assert_eq!(numbers(|| young.take_oldest()), (4..=SLOTS + 3).collect::<Vec<_>>());
         assert!(young.is_empty());
+    }
+
+    #[test]
+    fn a_burst_passes_through_until_a_joiner_comes() {
+        let young = Young::new();
+        (1..=SLOTS + BURST as usize).for_each(|n| {
+            assert!(!young.is_passed_through());
+            young.push(entry(n));
+        });
+        assert!(young.is_passed_through());
+        assert!(!young.take(entry(1)));
+        assert!(!young.is_passed_through());
     }
 
     #[test]

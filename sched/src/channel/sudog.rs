@@ -68,26 +68,39 @@ const SUDOGS: usize = 128;
 
 impl Sudogs {
     pub(super) fn acquire(&mut self) -> NonNull<Sudog> {
-        self.0.pop().unwrap_or_else(|| NonNull::from(Box::leak(Box::default())))
+        self.0.pop().unwrap_or_else(Sudogs::fresh)
+    }
+
+    /// A new one.
+    pub(super) fn fresh() -> NonNull<Sudog> {
+        NonNull::from(Box::leak(Box::default()))
     }
 
     /// # Safety
     ///
-    /// It came from `acquire`, and its wait is over.
+    /// It came from `acquire` or `fresh`, and its wait is over.
+    pub(super) unsafe fn delete(sudog: NonNull<Sudog>) {
+        // SAFETY: `fresh` leaked it, and nobody refers to it.
+        drop(unsafe { Box::from_raw(sudog.as_ptr()) });
+    }
+
+    /// # Safety
+    ///
+    /// It came from `acquire` or `fresh`, and its wait is over.
     pub(super) unsafe fn release(&mut self, sudog: NonNull<Sudog>) {
         if self.0.len() < SUDOGS {
             self.0.push(sudog);
         } else {
-            // SAFETY: `acquire` leaked it, and nobody refers to it.
-            drop(unsafe { Box::from_raw(sudog.as_ptr()) });
+            // SAFETY: by the contract.
+            unsafe { Sudogs::delete(sudog) };
         }
     }
 }
 
 impl Drop for Sudogs {
     fn drop(&mut self) {
-        // SAFETY: as in `release`.
-        self.0.drain(..).for_each(|sudog| drop(unsafe { Box::from_raw(sudog.as_ptr()) }));
+        // SAFETY: what is kept was released.
+        self.0.drain(..).for_each(|sudog| unsafe { Sudogs::delete(sudog) });
     }
 }
 

@@ -18,8 +18,9 @@ use parking_lot::MutexGuard;
 use super::State;
 use super::sudog::{Sudog, Sudogs, WaitQueue, Waiter};
 use crate::g::GRef;
+use crate::m::{self, Inside};
+use crate::park;
 use crate::token::Token;
-use crate::{m, park};
 
 /// One end of a channel: the queue of those who wait there.
 pub(super) type End<T> = fn(&mut State<T>) -> &mut WaitQueue;
@@ -34,7 +35,7 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
         Some(waiter) => {
             // SAFETY: the calling green thread.
             let g = unsafe { waiter.as_ref() };
-            let taken = sudogs(Sudogs::acquire);
+            let taken = m::enter_current().map_or_else(Sudogs::fresh, |m| sudogs(&m).acquire());
             // SAFETY: this wait's until it is released below.
             let sudog = unsafe { taken.as_ref() };
             sudog.begin(Waiter::Green(waiter), slot, lock);
@@ -48,7 +49,12 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
             g.sudog.set(None);
             let done = sudog.end();
             // SAFETY: whoever dequeued it is done with it: it has woken this green thread.
-            sudogs(|sudogs| unsafe { sudogs.release(taken) });
+            unsafe {
+                match m::enter_current() {
+                    Some(m) => sudogs(&m).release(taken),
+                    None => Sudogs::delete(taken),
+                }
+            }
             done
         }
         None => {
@@ -63,11 +69,11 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
     }
 }
 
-/// With those of the P that the calling green thread runs on.
-fn sudogs<R>(f: impl FnOnce(&mut Sudogs) -> R) -> R {
-    let m = m::enter_current().expect("a green thread runs on an M");
-    // SAFETY: on the thread of `m`, which holds its P; `f` does not switch, and no other reference is in use.
-    f(unsafe { m.p().sudogs() })
+/// Those of the P that the calling green thread runs on. For one call at a time, which does not switch.
+#[expect(clippy::mut_from_ref, reason = "exclusive: the thread is inside once at a time")]
+fn sudogs<'a>(m: &'a Inside<'_>) -> &'a mut Sudogs {
+    // SAFETY: on the thread of `m`, which holds its P; no other reference is in use.
+    unsafe { m.p().sudogs() }
 }
 
 unsafe fn wait_m(head: *mut GHead, _: usize) {
