@@ -42,10 +42,6 @@ impl<T> Tied<T> {
         Tied { queue: VecDeque::new(), long: VecDeque::new(), taken: 0 }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queue.len() + self.long.len()
@@ -132,7 +128,7 @@ mod tests {
         tied.push_back('1', 2);
         tied.push_back('2', 5);
         assert_eq!(order(&mut tied, "abcde"), "ab1cde2");
-        assert!(tied.is_empty());
+        assert_eq!(tied.len(), 0);
         // What was taken before does not count again.
         tied.push_back('3', 1);
         assert_eq!(order(&mut tied, "fg"), "f3g");
