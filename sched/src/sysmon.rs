@@ -239,7 +239,8 @@ pub(crate) fn run(sched: &Arc<Sched>) {
                     next = next.min(timer.max(now + CUT_AFTER));
                 }
             } else {
-                next = next.min(if now >= due { now + pause } else { due });
+                // Over, and nobody waits: not before a timer is due.
+                next = next.min(if now >= due { timer.min(now + pause) } else { due });
             }
             if p.timers.want_help(now) {
                 // In vain if it goes to a worker that has just looked: so it is repeated, as the request above is.
