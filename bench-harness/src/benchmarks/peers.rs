@@ -69,8 +69,11 @@ fn run_may<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
 
 /// Starts a coroutine of may's.
 pub(super) fn go_may<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> may::coroutine::JoinHandle<T> {
+    // Without optimisation its own sleep needs more than the 4096 words of its default.
+    let builder = may::coroutine::Builder::new();
+    let builder = if cfg!(debug_assertions) { builder.stack_size(16_384) } else { builder };
     // SAFETY: the benchmarks use no thread-locals, and little stack.
-    unsafe { may::coroutine::spawn(f) }
+    unsafe { builder.spawn(f) }.expect("a coroutine")
 }
 
 pub(super) fn rayon(threads: usize) -> ThreadPool {
