@@ -63,13 +63,17 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults, changed by `MORESTACK_WORKERS`, `MORESTACK_TIME_SLICE`, `MORESTACK_SPIN_SYSMON`,
-    /// `MORESTACK_STACK_SIZE` and `MORESTACK_FREEZE_AFTER`.
+    /// The defaults, changed by the variables that are read here.
     pub(crate) fn from_env() -> io::Result<Config> {
         let mut config = Config::default();
         if let Some((name, value)) = env("MORESTACK_WORKERS") {
             config.workers = value.parse().map_err(|_| bad(name, &value, workers_allowed()))?;
             check_workers(name, config.workers)?;
+        }
+        if let Some((name, value)) = env("MORESTACK_MAX_THREADS") {
+            let allowed = || threads_allowed(config.workers);
+            config.max_threads = value.parse().map_err(|_| bad(name, &value, allowed()))?;
+            check_threads(name, config.max_threads, config.workers)?;
         }
         if let Some((name, value)) = env("MORESTACK_TIME_SLICE") {
             config.time_slice = duration(name, &value, &slice_allowed())?;
@@ -92,9 +96,7 @@ impl Config {
     /// What the builder was given.
     pub(crate) fn check(mut self) -> io::Result<Config> {
         check_workers("workers", self.workers)?;
-        if !(self.workers..=MAX_THREADS).contains(&self.max_threads) {
-            return Err(bad("max_threads", &self.max_threads, threads_allowed(self.workers)));
-        }
+        check_threads("max_threads", self.max_threads, self.workers)?;
         check_slice("time_slice", self.time_slice)?;
         check_freeze("freeze_after", self.freeze_after)?;
         self.stack_size = check_stack("stack_size", self.stack_size)?;
@@ -163,6 +165,11 @@ fn check_duration(name: &str, value: Option<Duration>, least: Duration, allowed:
 
 fn workers_allowed() -> String {
     format!("a whole number from 1 to {MAX_WORKERS}")
+}
+
+fn check_threads(name: &str, threads: usize, workers: usize) -> io::Result<()> {
+    let allowed = (workers..=MAX_THREADS).contains(&threads);
+    if allowed { Ok(()) } else { Err(bad(name, &threads, threads_allowed(workers))) }
 }
 
 fn threads_allowed(workers: usize) -> String {

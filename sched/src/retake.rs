@@ -94,7 +94,8 @@ impl Retaker {
         let who = name(m);
         let next = self.retake(sched, (p, m), tick, now);
         if m.hold.is_taken() {
-            self.stuck.extend(who.map(|who| Stuck { index: m.index, who, call }));
+            let who = who.unwrap_or_else(|| "a green thread".to_owned());
+            self.stuck.push(Stuck { index: m.index, who, call });
         } else {
             // There is no M for it yet: the kernel is asked again when there is.
             watch.asked = Some((now.saturating_sub(LAZY_AFTER), Some(call)));
