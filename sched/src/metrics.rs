@@ -42,6 +42,8 @@ macro_rules! metrics {
         pub struct WorkerMetrics {
             /// Green threads in its run queue, which others may take. Those that are tied to its OS thread are not among them.
             pub queued: u64,
+            /// As [`Metrics::preemptions_requested`].
+            pub preemptions_requested: u64,
             /// Time slices that it began, modulo 2^32. A green thread that hands over to another shares its slice.
             pub slices: u64,
             $($(#[$doc])* pub $name: u64,)*
@@ -62,6 +64,9 @@ macro_rules! metrics {
             pub threads: u64,
             /// Green threads from outside that no worker has taken yet.
             pub injected: u64,
+            /// Time slices that sysmon wanted to end: they were over, and somebody waited. Those that ended by themselves before the
+            /// next prologue are among them.
+            pub preemptions_requested: u64,
             /// Green threads spawned.
             pub spawned: u64,
             /// Most stacks that were in use at a time, give or take 16 per worker.
@@ -80,6 +85,7 @@ macro_rules! metrics {
                 timer_lateness.add(&p.stats.lateness);
                 WorkerMetrics {
                     queued: p.queued() as u64,
+                    preemptions_requested: p.requests.get(),
                     slices: u64::from(p.schedtick.load(Relaxed)),
                     timer_lateness,
                     $($name: p.stats.$name.get(),)*
@@ -93,6 +99,7 @@ macro_rules! metrics {
                     workers: sched.count() as u64,
                     threads: sched.live_threads.load(Relaxed) as u64,
                     injected: sched.injector.len() as u64,
+                    preemptions_requested: sched.ps().map(|p| p.requests.get()).sum(),
                     per_worker: sched.ps().take(sched.count()).map(WorkerMetrics::read).collect(),
                     spawned: sched.spawned_outside.load(Relaxed),
                     peak_stacks: sched.stacks.peak(),

@@ -31,7 +31,7 @@ use crate::channel::Sudogs;
 use crate::g::{G, GRef, new_ids};
 use crate::idle::Workers;
 use crate::m::M;
-use crate::metrics::PStats;
+use crate::metrics::{Counter, PStats};
 use crate::parked::Parked;
 use crate::sched::Sched;
 use crate::timers::Timers;
@@ -66,6 +66,8 @@ pub(crate) struct P {
     /// The green threads that parked here.
     pub(crate) parked: Parked,
     pub(crate) stats: PStats,
+    /// Slices that sysmon asked to end. sysmon's.
+    pub(crate) requests: Counter,
 }
 
 // SAFETY: the table in the module header: deque, cache and ids are reached only through the `unsafe` accessors, whose
@@ -94,6 +96,7 @@ impl P {
             quiet: Cell::new(false),
             parked: Parked::default(),
             stats: PStats::default(),
+            requests: Counter::default(),
         }
     }
 

@@ -234,8 +234,10 @@ pub(crate) fn run(sched: &Arc<Sched>) {
                 p.preempt_tick.store(tick, SeqCst);
                 m.poison();
                 next = next.min(now + AGAIN.as_nanos() as u64);
+                let first = !std::mem::replace(&mut look.asked, true);
+                p.requests.add(u64::from(first));
                 // The next slice is not over before the next look, but a timer may be due.
-                if slice.is_some() && !std::mem::replace(&mut look.asked, true) {
+                if slice.is_some() && first {
                     next = next.min(timer.max(now + CUT_AFTER));
                 }
             } else {

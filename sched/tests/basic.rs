@@ -154,6 +154,7 @@ fn a_hog_is_preempted_on_one_worker() {
         .collect();
     rt.run(|| morestack::sleep(Duration::from_millis(5)));
     assert!(rt.metrics().preemptions > 0);
+    assert!(rt.metrics().preemptions_requested > 0);
     stop.store(true, Ordering::Relaxed);
     for hog in hogs {
         hog.join().unwrap();
