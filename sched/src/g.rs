@@ -38,13 +38,13 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
+use crate::atomics;
 use crate::channel::Sudog;
 use crate::join::Join;
 use crate::m::M;
 use crate::parked::Place;
 use crate::sched::Sched;
 use crate::site::Site;
-use crate::sync;
 use crate::task::{FIRST_REFS, GArc, VTable};
 use morestack_asm::GHead;
 use morestack_stacks::Frozen;
@@ -98,8 +98,8 @@ pub(crate) struct G {
     head: UnsafeCell<GHead>,
     status: AtomicU8,
     /// The park token, and that of waits which end once: see [`crate::token`].
-    pub(crate) token: sync::AtomicU8,
-    pub(crate) wait: sync::AtomicU8,
+    pub(crate) token: atomics::AtomicU8,
+    pub(crate) wait: atomics::AtomicU8,
     /// What became of the result: see [`crate::task`].
     pub(crate) fate: AtomicU8,
     /// Resumes only on the M that started it.
@@ -177,8 +177,8 @@ impl G {
             preempt_off: Cell::new(0),
             calm: Cell::new(0),
             status: AtomicU8::new(Status::Idle as u8),
-            token: sync::AtomicU8::new(0),
-            wait: sync::AtomicU8::new(0),
+            token: atomics::AtomicU8::new(0),
+            wait: atomics::AtomicU8::new(0),
             fate: AtomicU8::new(0),
             tied: new.tied,
             long: Cell::new(false),

@@ -35,8 +35,8 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
+use crate::atomics::{AtomicU8, fence, heavy_fence, light_fence, yield_now};
 use crate::fork;
-use crate::sync::{AtomicU8, fence, heavy_fence, light_fence, yield_now};
 
 const IN: u8 = 0;
 const OUT: u8 = 1;

@@ -86,8 +86,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Instant;
 
+use crate::atomics::{AtomicUsize, Cell, Mutex, MutexGuard, fence};
 use crate::parker::Parker;
-use crate::sync::{AtomicUsize, Cell, Mutex, MutexGuard, fence};
 use crate::timers;
 
 /// No P.

@@ -44,8 +44,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use morestack_asm::{GHead, mcall, prologue};
 use parking_lot::Mutex;
 
+use crate::atomics::AtomicPtr;
 use crate::g::{G, GRef};
-use crate::sync::AtomicPtr;
 use crate::task::{self, GArc};
 use crate::thread::{self, Thread};
 use crate::token::{PARKED, Token, wake};

@@ -39,8 +39,9 @@
 //! | `parked`, `sweep` | freezing and shrinking the stacks of those that wait |
 //! | `worker`, `runtime`, `config` | start and end |
 //! | `fault`, `stress`, `fork` | finding mistakes |
-//! | `sync`, `loom` | models of the protocols between threads |
+//! | `atomics`, `loom` | models of the protocols between threads |
 
+mod atomics;
 mod blocking;
 mod blocks;
 pub mod channel;
@@ -71,7 +72,6 @@ mod spawn;
 mod stack;
 mod stress;
 mod sweep;
-mod sync;
 mod sysmon;
 mod task;
 mod thread;

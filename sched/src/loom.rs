@@ -6,7 +6,7 @@
 //!
 //! loom runs a model again and again, in every order that the threads' steps may take and with every value that the
 //! memory model lets a load return, and fails when an assertion does, when threads wait for each other, or when two of
-//! them touch plain data at a time. The models call the very functions that the scheduler calls; [`crate::sync`] makes
+//! them touch plain data at a time. The models call the very functions that the scheduler calls; [`crate::atomics`] makes
 //! them use loom's atomics. What they replace are the queues and the green threads.
 //!
 //! | models | protocol | wrong when |
@@ -52,6 +52,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
+use crate::atomics::{AtomicBool, AtomicU8, AtomicUsize};
 use crate::g::G;
 use crate::hold::Hold;
 use crate::idle::{Idle, Sleep, SleepState, Workers};
@@ -59,7 +60,6 @@ use crate::join::{DONE, NOBODY, OTHER, Word};
 use crate::m::Inbox;
 use crate::parker::{ASLEEP, EMPTY, Parker, TOKEN};
 use crate::sched::{Visit, Visitors};
-use crate::sync::{AtomicBool, AtomicU8, AtomicUsize};
 use crate::sysmon::Alarm;
 use crate::timers::{HELP_AFTER, NEVER, Timers};
 use crate::token::{PARKED, Token};
@@ -88,7 +88,7 @@ thread_local! {
     static LEFT_OUT: Cell<Option<Site>> = const { Cell::new(None) };
 }
 
-/// The fence of [`crate::sync`]; one of them can be left out.
+/// The fence of [`crate::atomics`]; one of them can be left out.
 #[track_caller]
 pub(crate) fn fence(order: Ordering) {
     let site = Location::caller();

@@ -34,6 +34,7 @@ use std::thread::JoinHandle;
 
 use morestack_asm::{GHead, MHead, Morebuf, STACK_PREEMPT, Stack, getg};
 
+use crate::atomics::{AtomicBool, Mutex};
 use crate::blocks::Blocks;
 use crate::g::{G, GRef};
 use crate::hold::Hold;
@@ -42,7 +43,6 @@ use crate::metrics::StackLot;
 use crate::newstack::newstack;
 use crate::p::P;
 use crate::sched::Sched;
-use crate::sync::{AtomicBool, Mutex};
 use crate::tied::Tied;
 use crate::worker;
 

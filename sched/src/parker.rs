@@ -26,7 +26,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Instant;
 
-use crate::sync::Futex;
+use crate::atomics::Futex;
 use crate::timers;
 
 pub(crate) const EMPTY: u32 = 0;

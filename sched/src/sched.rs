@@ -17,6 +17,7 @@ use crossbeam_deque::Injector;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
 
+use crate::atomics::{AtomicUsize, yield_now};
 use crate::config::Config;
 use crate::g::{GRef, Status};
 use crate::idle::{Idle, SleepState, Workers};
@@ -24,7 +25,6 @@ use crate::m::M;
 use crate::metrics::{PStats, StackGauge};
 use crate::p::P;
 use crate::schedule;
-use crate::sync::{AtomicUsize, yield_now};
 use crate::sysmon::Alarm;
 use crate::thread::Thread;
 

@@ -51,13 +51,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
+use crate::atomics::{AtomicBool, fence};
 use crate::m::M;
 use crate::p::{self, P};
 use crate::parker::Parker;
 use crate::retake::{Retaker, Watch};
 use crate::sched::Sched;
 use crate::sweep::Sweeper;
-use crate::sync::{AtomicBool, fence};
 use crate::{newstack, timers};
 
 /// Looks in a row at an idle runtime before sysmon sleeps. Plucked from thin air: 10 slices are 1 ms at 100 us.

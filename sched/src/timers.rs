@@ -61,9 +61,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::atomics::{AtomicU64, Mutex};
 use crate::g::GRef;
 use crate::p;
-use crate::sync::{AtomicU64, Mutex};
 
 /// No timer.
 pub(crate) const NEVER: u64 = u64::MAX;

@@ -31,9 +31,9 @@
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+use crate::atomics::AtomicU8;
 use crate::g::{G, GRef, Status};
 use crate::ready::{Next, ready};
-use crate::sync::AtomicU8;
 
 const EMPTY: u8 = 0;
 const NOTIFIED: u8 = 1;

@@ -34,7 +34,7 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
-use crate::sync::{AtomicPtr, AtomicUsize};
+use crate::atomics::{AtomicPtr, AtomicUsize};
 
 /// As many as recursions that fork are deep, give or take: what does not fit has that many levels below it and is worth
 /// moving. More would make looking through them slower.
