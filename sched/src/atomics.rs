@@ -11,6 +11,7 @@
 //! | [`sysmon`](crate::sysmon) | its alarm |
 //! | [`timers`](crate::timers) | the untied sleepers of a P |
 //! | [`sched`](crate::sched) | visitors |
+//! | [`sync`](crate::sync) | the words of the locks, and how an OS thread waits |
 //!
 //! These take atomics, locks and fences from here, and nowhere else. `loom.rs` runs them in all the orders that matter.
 //! Everything else keeps to `std` and `parking_lot`.
@@ -27,7 +28,7 @@ mod real {
     use std::sync::atomic::Ordering::SeqCst;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, fence};
     use std::sync::atomic::{AtomicU32, compiler_fence};
-    pub(crate) use std::thread::yield_now;
+    pub(crate) use std::thread::{Thread, current as current_thread, park as park_thread, yield_now};
     use std::time::Instant;
 
     pub(crate) use parking_lot::{Mutex, MutexGuard};
@@ -90,7 +91,7 @@ mod model {
     pub(crate) use loom::cell::Cell;
     use loom::sync::atomic::AtomicU32;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize};
-    pub(crate) use loom::thread::yield_now;
+    pub(crate) use loom::thread::{Thread, current as current_thread, park as park_thread, yield_now};
 
     #[cfg(test)]
     pub(crate) use crate::loom::fence;

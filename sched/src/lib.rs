@@ -19,6 +19,7 @@
 //! |---|---|
 //! | run something | [`spawn`], [`Builder`], [`Runtime::run`]; [`go`] for copying stacks, by contract |
 //! | wait | [`JoinHandle::join`], [`channel`], [`park`], [`sleep`], [`yield_now`] |
+//! | share | [`sync`]: `Mutex`, `RwLock`, `Condvar`, `Semaphore`, `Barrier`, `WaitGroup`, `OnceLock` |
 //! | block the OS thread | [`blocking()`] |
 //! | be preemptible | [`#[prologue]`](macro@prologue), [`checkpoint`], [`without_preemption`] |
 //! | set it up | [`Runtime::builder`], or `MORESTACK_WORKERS`, `MORESTACK_MAX_THREADS`, `MORESTACK_TIME_SLICE`, `MORESTACK_SPIN_SYSMON`, `MORESTACK_STACK_SIZE`, `MORESTACK_FREEZE_AFTER` for the global one |
@@ -32,7 +33,7 @@
 //! | `g`, `task`, `blocks`, `m`, `p`, `sched` | the green thread and its memory, the OS thread, the right to run, and what all share: who may touch what |
 //! | `schedule` | the scheduler loop: where the next green thread comes from |
 //! | `ready`, `young`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
-//! | `token`, `park`, `timers`, `join`, `direct`, [`channel`] | waiting |
+//! | `token`, `park`, `timers`, `join`, `direct`, [`channel`], [`sync`] | waiting |
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
 //! | `hold`, `blocking`, `retake` | when a green thread blocks its OS thread: another one takes over |
 //! | `sysmon` | time slices |
@@ -72,6 +73,7 @@ mod spawn;
 mod stack;
 mod stress;
 mod sweep;
+pub mod sync;
 mod sysmon;
 mod task;
 mod thread;

@@ -7,6 +7,7 @@ mod fib_forkjoin;
 mod grow64k;
 mod hog;
 mod idle_memory;
+mod mutex;
 mod peers;
 mod pingpong;
 mod preemption_cost;
@@ -43,6 +44,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     r#yield::BENCHMARK,
     spawn_join::BENCHMARK,
     pingpong::BENCHMARK,
+    mutex::BENCHMARK,
     fib_forkjoin::BENCHMARK,
     timers::BENCHMARK,
     preemption_cost::BENCHMARK,

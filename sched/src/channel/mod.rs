@@ -43,9 +43,10 @@ use morestack_asm::prologue_for;
 use parking_lot::{Mutex, MutexGuard};
 
 pub use self::error::{RecvError, SendError, TryRecvError, TrySendError};
-pub(crate) use self::sudog::{Lent, Sudog, Sudogs};
-use self::sudog::{WaitQueue, Waker};
+use self::sudog::WaitQueue;
+pub(crate) use self::sudog::{Lent, Sudog, Sudogs, Waiter, Waker};
 use self::wait::wait;
+pub(crate) use self::wait::{OsWaiter, wait_m};
 
 /// A channel that holds up to `capacity` values. With a capacity of 0 each value is handed from a sender to a receiver that
 /// are there at the same time (a rendezvous).

@@ -39,6 +39,7 @@ use parking_lot::RawMutex;
 use parking_lot::lock_api::RawMutex as _;
 
 use super::wait::OsWaiter;
+use crate::atomics::Thread;
 use crate::g::G;
 use crate::token::{PARKED, Token, wake};
 
@@ -106,9 +107,20 @@ impl Drop for Sudogs {
 
 /// Whose it is.
 #[derive(Clone, Copy)]
-pub(super) enum Waiter {
+pub(crate) enum Waiter {
     Green(NonNull<G>),
     Os(NonNull<OsWaiter>),
+}
+
+impl Waiter {
+    /// The right to wake it, for whoever dequeued it.
+    pub(crate) fn waker(self) -> Waker {
+        match self {
+            Waiter::Green(g) => Waker::Green(g),
+            // SAFETY: it waits until it is notified, which only the one who dequeued it does.
+            Waiter::Os(os) => Waker::Os(os, unsafe { os.as_ref() }.thread()),
+        }
+    }
 }
 
 impl Sudog {
@@ -140,23 +152,19 @@ impl Sudog {
 
     /// Who to wake. Under the lock: a woken waiter may end at once.
     pub(super) fn waiter(&self) -> Waker {
-        match self.waiter.get().expect("a sudog in a queue has a waiter") {
-            Waiter::Green(g) => Waker::Green(g),
-            // SAFETY: it waits until it is notified, which only the one who dequeued its sudog does.
-            Waiter::Os(os) => Waker::Os(os, unsafe { os.as_ref() }.thread()),
-        }
+        self.waiter.get().expect("a sudog in a queue has a waiter").waker()
     }
 }
 
 /// The right to wake a waiter, once: what whoever dequeued its sudog has.
-pub(super) enum Waker {
+pub(crate) enum Waker {
     Green(NonNull<G>),
-    Os(NonNull<OsWaiter>, std::thread::Thread),
+    Os(NonNull<OsWaiter>, Thread),
 }
 
 impl Waker {
     /// Wakes it. Outside of the lock.
-    pub(super) fn wake(self) {
+    pub(crate) fn wake(self) {
         match self {
             Waker::Green(g) => {
                 // SAFETY: it waits, or is about to, until it is notified: which is done here, once.

@@ -8,15 +8,15 @@
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::thread::{self, Thread};
+use std::thread::panicking;
 
 use morestack_asm::{GHead, mcall};
 use parking_lot::MutexGuard;
 
 use super::State;
 use super::sudog::{Sudog, Sudogs, WaitQueue, Waiter};
+use crate::atomics::{AtomicBool, Thread, current_thread, park_thread};
 use crate::g::GRef;
 use crate::m::{self, Inside};
 use crate::park;
@@ -31,7 +31,7 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
     // SAFETY: only looked at, for its lock's address.
     let lock = unsafe { MutexGuard::mutex(&state).raw() };
     let slot = slot.as_mut_ptr();
-    match m::current_g_ptr().filter(|_| !thread::panicking()) {
+    match m::current_g_ptr().filter(|_| !panicking()) {
         Some(waiter) => {
             // SAFETY: the calling green thread.
             let g = unsafe { waiter.as_ref() };
@@ -76,21 +76,26 @@ fn sudogs<'a>(m: &'a Inside<'_>) -> &'a mut Sudogs {
     unsafe { m.p().sudogs() }
 }
 
-unsafe fn wait_m(head: *mut GHead, _: usize) {
+/// Lets the calling green thread wait for its wait token.
+///
+/// # Safety
+///
+/// For `mcall`, on a green thread that does not unwind and that one other party will notify.
+pub(crate) unsafe fn wait_m(head: *mut GHead, _: usize) {
     // SAFETY: the green thread that called `mcall` on this M, which owns it.
     let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
     park::rest(m, g, Token::of_wait(&g));
 }
 
 /// An OS thread that waits.
-pub(super) struct OsWaiter {
+pub(crate) struct OsWaiter {
     thread: Thread,
     notified: AtomicBool,
 }
 
 impl OsWaiter {
-    fn new() -> OsWaiter {
-        OsWaiter { thread: thread::current(), notified: AtomicBool::new(false) }
+    pub(crate) fn new() -> OsWaiter {
+        OsWaiter { thread: current_thread(), notified: AtomicBool::new(false) }
     }
 
     /// A handle to unpark it with, for after it was notified.
@@ -102,9 +107,9 @@ impl OsWaiter {
         self.notified.store(true, Release);
     }
 
-    fn wait(&self) {
+    pub(crate) fn wait(&self) {
         while !self.notified.load(Acquire) {
-            thread::park();
+            park_thread();
         }
     }
 }

@@ -1,0 +1,277 @@
+//! Who waits for a lock, in which order, and the wait itself.
+//!
+//! ```text
+//!   lock ── waiters: atomics::Mutex ── Queue ─► Entry ─► Entry        (in the heap)
+//!                                                │
+//!                                                └─► the green thread, or the OS thread
+//! ```
+//!
+//! A wait ends once, by whoever dequeues its [`Entry`]: that one says how it ended and wakes the waiter. A green thread
+//! rests meanwhile on the wait token of [`crate::token`], which has the proof that a wake-up before it is at rest is not
+//! lost; an OS thread, and a green thread that unwinds or is in [`blocking`](crate::blocking()), blocks the OS thread.
+//!
+//! An entry is in the heap: the stack of its waiter may be moved or frozen while it waits. It has no address of that stack.
+//!
+//! # Who may touch what
+//!
+//! | what | who |
+//! |---|---|
+//! | the queue, the links | whoever holds the lock of the queue |
+//! | `outcome` | the same while it is queued; then whoever dequeued it, until the waiter is woken; then the waiter |
+//! | `wants`, `os`, `waiter` | written by the waiter before it queues; readable by the others until it is woken |
+//!
+//! A waiter frees its entry when it was woken, not before: whoever dequeued it wakes it once, after the last access.
+//!
+//! *To leave early*, for a waiter with a deadline or that is cancelled: under the lock of the queue. While `outcome` is
+//! Waiting it removes its entry (`Queue::remove`), and nobody will wake it. Otherwise it was dequeued: the wake-up is on
+//! its way and must be waited for, and what it was given be given back. Each lock's header says what else then has to be done.
+
+use std::cell::Cell;
+use std::hint::spin_loop;
+use std::ptr::NonNull;
+use std::thread::panicking;
+
+use morestack_asm::{STACK_GUARD, STACK_PREEMPT, mcall, stackguard};
+
+use crate::channel::{OsWaiter, Waiter, Waker, wait_m};
+use crate::idle::Workers;
+use crate::m;
+use crate::park::checkpoint;
+use crate::token::Token;
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Not yet: it is queued.
+    Waiting,
+    /// What it waited for may be had now; others may be faster.
+    Woken,
+    /// What it waited for is its own.
+    Granted,
+}
+
+/// A wait. See the module's header for who may touch what.
+pub(crate) struct Entry {
+    next: Cell<Option<NonNull<Entry>>>,
+    prev: Cell<Option<NonNull<Entry>>>,
+    waiter: Waiter,
+    outcome: Cell<Outcome>,
+    /// How much of it, where that can be said.
+    pub(crate) wants: usize,
+}
+
+/// The wait of the calling thread, which owns the entry.
+pub(crate) struct Wait {
+    entry: NonNull<Entry>,
+    /// Unless a green thread rests.
+    os: Option<NonNull<OsWaiter>>,
+}
+
+impl Wait {
+    pub(crate) fn new(wants: usize) -> Wait {
+        let (waiter, os) = match m::current_g_ptr().filter(|_| !panicking()) {
+            Some(g) => (Waiter::Green(g), None),
+            None => {
+                let os = NonNull::from(Box::leak(Box::new(OsWaiter::new())));
+                (Waiter::Os(os), Some(os))
+            }
+        };
+        let (next, prev, outcome) = (Cell::new(None), Cell::new(None), Cell::new(Outcome::Waiting));
+        let entry = NonNull::from(Box::leak(Box::new(Entry { next, prev, waiter, outcome, wants })));
+        Wait { entry, os }
+    }
+
+    /// Waits until somebody has dequeued it. The caller has queued it, and holds no lock of a queue.
+    pub(crate) fn block(self) -> Outcome {
+        match self.os {
+            Some(os) => {
+                // SAFETY: this wait's own, freed when it is dropped.
+                unsafe { os.as_ref() }.wait();
+            }
+            None => {
+                // SAFETY: on the green thread that made it, not unwinding; `wait_m` leaves it to the one who dequeues the
+                // entry.
+                unsafe { mcall(wait_m, 0) };
+                Token::of_wait(m::current_g().expect("a green thread goes on as one")).reset();
+            }
+        }
+        // SAFETY: this wait's own; whoever dequeued it is done with it.
+        unsafe { self.entry.as_ref() }.outcome.get()
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        // SAFETY: leaked by `new`. The entry was never queued, or was dequeued by the one who woke the waiter.
+        unsafe {
+            drop(Box::from_raw(self.entry.as_ptr()));
+            if let Some(os) = self.os {
+                drop(Box::from_raw(os.as_ptr()));
+            }
+        }
+    }
+}
+
+/// Those who wait. Everything under the lock that it lies behind.
+pub(crate) struct Queue {
+    first: Option<NonNull<Entry>>,
+    last: Option<NonNull<Entry>>,
+}
+
+// SAFETY: an entry is touched by the rules of the module's header, whichever thread has the queue.
+unsafe impl Send for Queue {}
+
+impl Queue {
+    pub(crate) const fn new() -> Queue {
+        Queue { first: None, last: None }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// How much the first wants.
+    pub(crate) fn first_wants(&self) -> Option<usize> {
+        // SAFETY: queued, so its waiter waits and it is valid; the lock is held.
+        self.first.map(|first| unsafe { first.as_ref() }.wants)
+    }
+
+    /// At the end. The caller lets go of the lock and then blocks.
+    pub(crate) fn push(&mut self, wait: &Wait) {
+        self.link(wait.entry, self.last, None);
+    }
+
+    /// At the front: one that has waited before.
+    pub(crate) fn push_front(&mut self, wait: &Wait) {
+        self.link(wait.entry, None, self.first);
+    }
+
+    /// Dequeues the first: the caller is to wake it.
+    pub(crate) fn pop(&mut self, outcome: Outcome) -> Option<Waker> {
+        // SAFETY: queued, so its waiter waits and it is valid; the lock is held.
+        let first = unsafe { self.first?.as_ref() };
+        self.remove(first);
+        first.outcome.set(outcome);
+        Some(first.waiter.waker())
+    }
+
+    /// Dequeues all.
+    pub(crate) fn take(&mut self, outcome: Outcome) -> Batch {
+        let mut at = self.first;
+        while let Some(entry) = at {
+            // SAFETY: as above.
+            let entry = unsafe { entry.as_ref() };
+            entry.outcome.set(outcome);
+            at = entry.next.get();
+        }
+        Batch { queue: std::mem::replace(self, Queue::new()), outcome }
+    }
+
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        // SAFETY: as above.
+        std::iter::successors(self.first, |entry| unsafe { entry.as_ref() }.next.get()).count()
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        let (prev, next) = (entry.prev.get(), entry.next.get());
+        self.set_next(prev, next);
+        self.set_prev(next, prev);
+    }
+
+    fn link(&mut self, entry: NonNull<Entry>, prev: Option<NonNull<Entry>>, next: Option<NonNull<Entry>>) {
+        // SAFETY: the caller's wait, and not queued.
+        let new = unsafe { entry.as_ref() };
+        new.prev.set(prev);
+        new.next.set(next);
+        self.set_next(prev, Some(entry));
+        self.set_prev(next, Some(entry));
+    }
+
+    /// What comes after `at`, or first.
+    fn set_next(&mut self, at: Option<NonNull<Entry>>, next: Option<NonNull<Entry>>) {
+        match at {
+            // SAFETY: queued, so its waiter waits and it is valid; the lock is held.
+            Some(at) => unsafe { at.as_ref() }.next.set(next),
+            None => self.first = next,
+        }
+    }
+
+    /// What comes before `at`, or last.
+    fn set_prev(&mut self, at: Option<NonNull<Entry>>, prev: Option<NonNull<Entry>>) {
+        match at {
+            // SAFETY: as above.
+            Some(at) => unsafe { at.as_ref() }.prev.set(prev),
+            None => self.last = prev,
+        }
+    }
+}
+
+/// Those that were dequeued together, and that the caller is to wake: outside of the lock.
+pub(crate) struct Batch {
+    queue: Queue,
+    outcome: Outcome,
+}
+
+impl Batch {
+    pub(crate) fn wake(mut self) {
+        while let Some(waker) = self.queue.pop(self.outcome) {
+            waker.wake();
+        }
+    }
+}
+
+/// Rounds of looking at a lock before waiting in its queue; each is twice as long as the one before. Six are 63 pauses, 1 to
+/// 3 us: what a short critical section on another CPU takes, and less than what it costs to be woken there.
+const ROUNDS: u32 = 6;
+
+/// Looks again for a while.
+pub(crate) struct Spin(u32);
+
+impl Spin {
+    /// None where nobody can let go of the lock meanwhile: on the one worker of a runtime. It may be locked by an OS thread,
+    /// but seldom is.
+    pub(crate) fn new() -> Spin {
+        let alone =
+            cfg!(loom) || m::current_g().is_some() && m::current_sched().is_some_and(|sched| sched.count() == 1);
+        Spin(if alone { ROUNDS } else { 0 })
+    }
+
+    /// Waits a little; false if it is time to wait otherwise.
+    pub(crate) fn again(&mut self) -> bool {
+        if self.0 == ROUNDS {
+            return false;
+        }
+        (0..1_u32 << self.0).for_each(|_| spin_loop());
+        self.0 += 1;
+        true
+    }
+}
+
+/// A safepoint that never unwinds: it may be preempted here, if there is room for that.
+///
+/// Locking is one, since code that does little else might never come to another, and a green thread that is preempted here
+/// does not hold what it is about to lock. It must not unwind as others do (with a
+/// [`StackOverflow`](crate::StackOverflow), say): `MutexGuard::unlocked` and [`Condvar::wait`](super::Condvar::wait) lock
+/// again for a guard that exists.
+#[inline(always)]
+pub(crate) fn safepoint() {
+    if stackguard() == STACK_PREEMPT {
+        answer();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn answer() {
+    /// Frames between here and `newstack`'s look at the room, with plenty to spare.
+    const FRAMES: usize = 1 << 10;
+    let here = 0_u8;
+    // On g0, where `blocking` runs its closure, the request is not for the caller.
+    let Some(g) = m::current_g() else { return };
+    // SAFETY: the calling green thread.
+    let lo = unsafe { (*g.head()).stack.lo };
+    if &raw const here as usize > lo + STACK_GUARD + FRAMES {
+        checkpoint();
+    }
+}
