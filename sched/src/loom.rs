@@ -22,6 +22,7 @@
 //! | [`alarm`] | [`crate::sysmon`]: going to sleep | sysmon sleeps while a worker is busy |
 //! | [`late_timer`], [`timer_and_thief`] | [`crate::timers`] | a sleeper is never woken, or twice |
 //! | [`visitors`] | [`crate::sched`]: freeing | the runtime is freed under a visitor |
+//! | [`mutex`], [`rwlock`], [`semaphore`] | [`crate::sync`] | two have it; who has it does not see what was done before; somebody waits for ever |
 //!
 //! # What is assumed
 //!
@@ -60,6 +61,10 @@ use crate::join::{DONE, NOBODY, OTHER, Word};
 use crate::m::Inbox;
 use crate::parker::{ASLEEP, EMPTY, Parker, TOKEN};
 use crate::sched::{Visit, Visitors};
+use crate::sync::mutex::{LOCKED, QUEUED, RawMutex, WOKEN};
+use crate::sync::queue::{Outcome, Wait};
+use crate::sync::rwlock::{READER, RawRwLock};
+use crate::sync::semaphore::{self, PERMIT, RawSemaphore};
 use crate::sysmon::Alarm;
 use crate::timers::{HELP_AFTER, NEVER, Timers};
 use crate::token::{PARKED, Token};
@@ -1132,4 +1137,213 @@ fn young() {
 #[test]
 fn young_by_load_and_store() {
     assert!(fails(4, || young_with(Young::steal_by_load_and_store)));
+}
+
+/// Three threads that lock something once each, and one of them twice; each changes what it protects.
+fn locks<L: 'static>(new: fn() -> L, lock: fn(&L), unlock: fn(&L)) {
+    let shared = Arc::new((new(), UnsafeCell::new(0)));
+    let others = [0, 1].map(|_| {
+        let shared = shared.clone();
+        thread::spawn(move || locked(&shared, lock, unlock))
+    });
+    locked(&shared, lock, unlock);
+    locked(&shared, lock, unlock);
+    for other in others {
+        other.join().unwrap();
+    }
+    // SAFETY: the others are gone.
+    assert_eq!(shared.1.with(|n| unsafe { *n }), 4);
+}
+
+fn locked<L>(shared: &(L, UnsafeCell<i32>), lock: fn(&L), unlock: fn(&L)) {
+    lock(&shared.0);
+    // SAFETY: loom sees to it.
+    shared.1.with_mut(|n| unsafe { *n += 1 });
+    unlock(&shared.0);
+}
+
+fn unlock_mutex(mutex: &RawMutex) {
+    // SAFETY: locked by this thread just before.
+    unsafe { mutex.release() };
+}
+
+/// It is granted to who waits.
+fn unlock_mutex_fair(mutex: &RawMutex) {
+    // SAFETY: as above.
+    unsafe { mutex.release_fair() };
+}
+
+#[test]
+fn mutex() {
+    check(3, || locks(RawMutex::new, RawMutex::acquire, unlock_mutex));
+    check(3, || locks(RawMutex::new, RawMutex::acquire, unlock_mutex_fair));
+}
+
+/// Seeded: who queues does not look whether the mutex is locked still.
+#[test]
+fn mutex_without_a_look() {
+    let lock = |mutex: &RawMutex| {
+        while !mutex.try_acquire() {
+            let mut waiters = mutex.waiters.lock();
+            mutex.state.fetch_or(QUEUED, Relaxed);
+            let wait = Wait::new(0);
+            waiters.queue.push(&wait);
+            drop(waiters);
+            if wait.block() == Outcome::Granted {
+                return;
+            }
+            mutex.state.fetch_and(!WOKEN, Relaxed);
+        }
+    };
+    assert!(fails(3, move || locks(RawMutex::new, lock, unlock_mutex)));
+}
+
+/// Seeded: who was woken does not say that it has come.
+#[test]
+fn mutex_with_a_woken_one_for_ever() {
+    let lock = |mutex: &RawMutex| {
+        while !mutex.try_acquire() {
+            if mutex.wait(0) == Some(Outcome::Granted) {
+                return;
+            }
+        }
+    };
+    assert!(fails(3, move || locks(RawMutex::new, lock, unlock_mutex)));
+}
+
+/// Seeded: what was done under the mutex is not released with it.
+#[test]
+fn mutex_with_a_relaxed_release() {
+    let unlock = |mutex: &RawMutex| {
+        if mutex.state.compare_exchange(LOCKED, 0, Relaxed, Relaxed).is_err() {
+            unlock_mutex(mutex);
+        }
+    };
+    assert!(fails(3, move || locks(RawMutex::new, RawMutex::acquire, unlock)));
+}
+
+fn unlock_semaphore(semaphore: &RawSemaphore) {
+    assert!(semaphore.release(1));
+}
+
+#[test]
+fn semaphore() {
+    check(2, || locks(|| RawSemaphore::new(1), |semaphore| semaphore.acquire(1), unlock_semaphore));
+    // One that needs all of them, one of each.
+    check(2, || {
+        let shared = Arc::new((RawSemaphore::new(2), UnsafeCell::new(())));
+        let others = [0, 1].map(|_| {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.0.acquire(1);
+                shared.1.with(|_| ());
+                unlock_semaphore(&shared.0);
+            })
+        });
+        shared.0.acquire(2);
+        shared.1.with_mut(|_| ());
+        assert!(shared.0.release(2));
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!(shared.0.state.load(Relaxed), 2 * PERMIT);
+    });
+}
+
+/// Seeded: who queues does not look whether there is a permit now.
+#[test]
+fn semaphore_without_a_look() {
+    let acquire = |semaphore: &RawSemaphore| {
+        if !semaphore.try_acquire(1) {
+            let mut queue = semaphore.queue.lock();
+            semaphore.state.fetch_or(semaphore::QUEUED, Relaxed);
+            let wait = Wait::new(1);
+            queue.push(&wait);
+            drop(queue);
+            wait.block();
+        }
+    };
+    assert!(fails(3, move || locks(|| RawSemaphore::new(1), acquire, unlock_semaphore)));
+}
+
+/// Seeded: who gives back does not look whether anybody waits.
+#[test]
+fn semaphore_with_a_blind_release() {
+    let release = |semaphore: &RawSemaphore| {
+        semaphore.state.fetch_add(PERMIT, Release);
+    };
+    assert!(fails(3, move || locks(|| RawSemaphore::new(1), |semaphore| semaphore.acquire(1), release)));
+}
+
+/// A writer or two, and readers.
+fn rwlock_with(writers: usize, readers: usize, read: fn(&RawRwLock), done: fn(&RawRwLock)) {
+    let shared = Arc::new((RawRwLock::new(), UnsafeCell::new(())));
+    let readers = (0..readers).map(|_| {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            read(&shared.0);
+            shared.1.with(|_| ());
+            done(&shared.0);
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for _ in 0..writers {
+        shared.0.acquire_exclusive();
+        shared.1.with_mut(|_| ());
+        // SAFETY: locked just now.
+        unsafe { shared.0.release_exclusive() };
+    }
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    assert_eq!(shared.0.state.load(Relaxed), 0);
+}
+
+fn done_reading(lock: &RawRwLock) {
+    // SAFETY: it reads.
+    unsafe { lock.release_shared() };
+}
+
+#[test]
+fn rwlock() {
+    check(2, || rwlock_with(2, 2, RawRwLock::acquire_shared, done_reading));
+    check(2, || {
+        let twice = |lock: &RawRwLock| {
+            lock.acquire_shared();
+            lock.acquire_shared_recursive();
+        };
+        rwlock_with(1, 2, twice, |lock| {
+            done_reading(lock);
+            done_reading(lock);
+        });
+    });
+    check(2, || {
+        let locks = |lock: &RawRwLock| lock.acquire_exclusive();
+        // SAFETY: locked by it just before.
+        rwlock_with(1, 2, locks, |lock| unsafe { lock.release_exclusive() });
+    });
+}
+
+/// Seeded: who reads twice queues the second time, behind a writer that waits for it.
+#[test]
+fn rwlock_without_recursion() {
+    assert!(fails(3, || {
+        let twice = |lock: &RawRwLock| {
+            lock.acquire_shared();
+            lock.acquire_shared();
+        };
+        rwlock_with(1, 2, twice, |lock| {
+            done_reading(lock);
+            done_reading(lock);
+        });
+    }));
+}
+
+/// Seeded: the last reader does not look whether anybody waits.
+#[test]
+fn rwlock_with_a_blind_reader() {
+    let done = |lock: &RawRwLock| {
+        lock.state.fetch_sub(READER, Release);
+    };
+    assert!(fails(3, move || rwlock_with(1, 2, RawRwLock::acquire_shared, done)));
 }

@@ -705,23 +705,29 @@ fn who_waits_is_frozen_and_thaws() {
     assert_eq!(*mutex.lock(), 100);
 }
 
-/// Locking where there is no room for more: it must not unwind, since `unlocked` locks again for a guard that exists.
+/// Locking where there is no room for more: it must not unwind, since `unlocked` locks again for a guard that exists. The
+/// stack is used up in steps of many bytes, from as many beginnings as to hit upon each place where it can come to its end.
 #[test]
 fn locking_does_not_unwind() {
     #[prologue]
-    fn down(mutex: &Mutex<u64>) -> u64 {
-        let mut guard = mutex.lock();
-        *guard += 1;
-        let depth = *guard;
-        let below = MutexGuard::unlocked(&mut guard, || down(mutex));
-        black_box(below + depth)
+    fn begin(n: u64, mutex: &Mutex<u64>) -> u64 {
+        black_box(if n == 0 { down(mutex) } else { begin(n - 1, mutex) }) + 1
     }
-    let rt = Runtime::builder().workers(1).time_slice(Some(Duration::from_micros(20))).build().unwrap();
+    #[prologue]
+    fn down(mutex: &Mutex<u64>) -> u64 {
+        let step = black_box([1_u8; 2048]);
+        let mut guard = mutex.lock();
+        MutexGuard::unlocked(&mut guard, || ());
+        *guard += u64::from(step[0]);
+        drop(guard);
+        black_box(down(mutex)) + u64::from(step[1])
+    }
+    let rt = Runtime::builder().workers(1).build().unwrap();
     let mutex = Arc::new(Mutex::new(0));
-    for _ in 0..10 {
+    for n in 0..50 {
         let deep = {
             let mutex = mutex.clone();
-            rt.spawn(move || down(&mutex))
+            rt.spawn(move || begin(n, &mutex))
         };
         assert!(deep.join().unwrap_err().is::<morestack::StackOverflow>());
         assert!(!mutex.is_locked());

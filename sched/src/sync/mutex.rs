@@ -60,9 +60,9 @@ use lock_api::GuardSend;
 use super::queue::{Outcome, Queue, Spin, Wait, safepoint};
 use crate::atomics::{AtomicU8, Mutex};
 
-const LOCKED: u8 = 1;
-const QUEUED: u8 = 2;
-const WOKEN: u8 = 4;
+pub(crate) const LOCKED: u8 = 1;
+pub(crate) const QUEUED: u8 = 2;
+pub(crate) const WOKEN: u8 = 4;
 
 /// Ticks of the time stamp counter for which who waits is overtaken: about 0.7 ms; parking_lot's mean is 0.5 ms. Less makes
 /// a busy mutex slower: each time, it waits for one that does not run. Counters that differ between processors make it
@@ -135,7 +135,7 @@ impl RawMutex {
 
     #[cold]
     #[inline(never)]
-    fn acquire_slow(&self) {
+    pub(crate) fn acquire_slow(&self) {
         let mut woken = 0;
         let mut spin = Spin::new();
         loop {
@@ -156,7 +156,7 @@ impl RawMutex {
     }
 
     /// Waits in the queue, and takes back `woken`; not if it is free, or if its state changes.
-    fn wait(&self, woken: u8) -> Option<Outcome> {
+    pub(crate) fn wait(&self, woken: u8) -> Option<Outcome> {
         let mut waiters = self.waiters.lock();
         let state = self.state.load(Relaxed);
         let queued = (state | QUEUED) & !woken;
@@ -202,6 +202,7 @@ impl RawMutex {
     fn release_slow(&self, fair: bool) {
         loop {
             let state = self.state.load(Relaxed);
+            debug_assert!(state & LOCKED != 0, "unlocked twice");
             if state & QUEUED == 0 || (state & WOKEN != 0 && !fair) {
                 if self.state.compare_exchange(state, state & !LOCKED, Release, Relaxed).is_ok() {
                     return;

@@ -52,7 +52,7 @@ use crate::channel::Waker;
 const QUEUED: usize = 1;
 const WRITER: usize = 2;
 /// There is room for more than can be: forgetting as many guards takes a century.
-const READER: usize = 4;
+pub(crate) const READER: usize = 4;
 
 /// The lock without its value: what [`RwLock`](super::RwLock) is made of.
 pub struct RawRwLock {

@@ -21,8 +21,8 @@ use super::queue::{Outcome, Queue, Wait};
 use crate::atomics::{AtomicUsize, Mutex};
 use crate::channel::Waker;
 
-const QUEUED: usize = 1;
-const PERMIT: usize = 2;
+pub(crate) const QUEUED: usize = 1;
+pub(crate) const PERMIT: usize = 2;
 
 /// The semaphore without guards.
 pub(crate) struct RawSemaphore {
