@@ -177,7 +177,7 @@ fn report(m: &M, who: &str, call: u64) {
             io::stderr(),
             "morestack: {who} blocks its worker '{}' in a lock of its OS thread (futex), and {behind} green threads that \
              are tied to that worker wait; if one of them is to end this, all wait for ever\n  \
-             wait by morestack's own channels and locks instead of std's, or call what blocks by morestack::blocking",
+             use morestack::sync and morestack::channel instead of std's, or call what blocks by morestack::blocking",
             name.as_deref().unwrap_or("<unnamed>"),
         );
     });
