@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`layout`](crate::GHead) | what assembly knows of a green thread and of an OS thread |
 //! | [`tls`](crate::getg) | the two words of each OS thread: `g` and the live `stackguard0` |
-//! | [`switch`](crate::gogo) | `gogo`, `mcall`, `switch`, `systemstack`, the first frame |
+//! | [`switch`](crate::gogo) | `gogo`, `mcall`, `switch`, `systemstack`, `on_stack`, the first frame |
 //! | [`prologue`](crate::prologue!) | the check, its four frame classes, its constants |
 //! | [`morestack`](crate::morestack()) | what a failed check calls |
 //!
@@ -23,5 +23,5 @@ mod tls;
 pub use layout::{GHead, Gobuf, MHead, McallFn, Morebuf, Stack};
 pub use morestack::{Raise, morestack};
 pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, prologue_for};
-pub use switch::{Mcall, gogo, mcall, switch, systemstack};
+pub use switch::{Mcall, gogo, mcall, on_stack, switch, systemstack};
 pub use tls::{getg, on_system_stack, set_stackguard, setg, stackguard, stackguard_slot};

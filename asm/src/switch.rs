@@ -1,4 +1,4 @@
-//! Switching stacks: `gogo`, `mcall`, `switch`, `systemstack`, and the first frame of a green thread.
+//! Switching stacks: `gogo`, `mcall`, `switch`, `systemstack`, `on_stack`, and the first frame of a green thread.
 //!
 //! ```text
 //!        g0 (scheduler loop)                    green thread
@@ -34,8 +34,8 @@
 //! # Unwinding
 //!
 //! `gostart` is the outermost frame of every green thread. Its CFI marks the return address as undefined, which is how
-//! DWARF says "no caller": unwinders, gdb and perf end there. `systemstack` has a caller, on another stack: its CFI finds
-//! the caller's frame through `rbp`.
+//! DWARF says "no caller": unwinders, gdb and perf end there. `systemstack` and `on_stack` have a caller, on another stack:
+//! their CFI finds the caller's frame through `rbp`.
 
 use core::arch::{asm, naked_asm};
 
@@ -280,6 +280,38 @@ unsafe extern "C" fn on_g0(arg: *mut u8, f: extern "C" fn(*mut u8)) {
         "ret",
         ".cfi_endproc",
         M = const G_M, G0 = const M_G0, GUARD0 = const G_GUARD0, SP = const G_SP,
+    )
+}
+
+/// Calls `f(arg)` at the top of another stack, `hi`, and comes back. `g` and the guard are the caller's to change.
+///
+/// ```text
+///   this stack:   ... caller, return address, rbp ◄─ rbp (CFA = rbp + 16)
+///   other stack:  hi | f ...
+/// ```
+///
+/// # Safety
+///
+/// Nobody else uses the other stack, which ends at `hi`, a multiple of 16. This one stays where it is until `f` has
+/// returned. Between this call and the change of the guard there is no check. `f` must not unwind.
+#[unsafe(naked)]
+pub unsafe extern "C" fn on_stack(arg: *mut u8, f: extern "C" fn(*mut u8), hi: usize) {
+    naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "mov rsp, rdx",
+        "call rsi",
+        "mov rsp, rbp",
+        ".cfi_def_cfa_register rsp",
+        "pop rbp",
+        ".cfi_adjust_cfa_offset -8",
+        ".cfi_restore rbp",
+        "ret",
+        ".cfi_endproc",
     )
 }
 

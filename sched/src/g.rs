@@ -36,7 +36,7 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::atomics;
 use crate::channel::Sudog;
@@ -119,6 +119,10 @@ pub(crate) struct G {
     pub(crate) kind: StackKind,
     /// Whether sysmon looks at it now and then while it waits, and where it finds it: see [`crate::parked`].
     pub(crate) place: Place,
+    /// It runs on a [segment](crate::segment). The owner's.
+    pub(crate) on_segment: Cell<bool>,
+    /// A [waker](crate::future) of it was woken.
+    pub(crate) woken: AtomicBool,
     /// Nesting depth of `without_preemption`. The running green thread's own.
     pub(crate) preempt_off: Cell<u32>,
     /// Preemptions since its stack changed its size. The owner's.
@@ -140,7 +144,8 @@ pub(crate) struct G {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<G>() <= 232);
 
-// SAFETY: the fields that are not Sync (head, long, grew, first_log, frozen, home, preempt_off, calm, sudog) are touched by
+// SAFETY: the fields that are not Sync (head, long, grew, first_log, frozen, home, on_segment,
+// preempt_off, calm, sudog) are touched by
 // the owner alone, and ownership passes only by the synchronised hand-overs of the module header. `place` has rules of its
 // own, in its module.
 unsafe impl Send for G {}
@@ -174,6 +179,8 @@ impl G {
             name: new.name,
             join: Join::default(),
             place: Place::default(),
+            on_segment: Cell::new(false),
+            woken: AtomicBool::new(false),
             preempt_off: Cell::new(0),
             calm: Cell::new(0),
             status: AtomicU8::new(Status::Idle as u8),
@@ -220,6 +227,12 @@ impl G {
     #[inline(always)]
     pub(crate) fn belongs_to(&self, sched: &Sched) -> bool {
         std::ptr::eq(self.sched.as_ptr(), sched)
+    }
+
+    /// Whether its stack may move. For the owner.
+    #[inline(always)]
+    pub(crate) fn moves(&self) -> bool {
+        self.kind == StackKind::Copying && !self.on_segment.get()
     }
 
     /// The name, or a stand-in for messages.

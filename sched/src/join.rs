@@ -8,6 +8,7 @@
 //!     NOBODY ───► a joiner's G ───────────────┐
 //!       ├─────────────────────────────────────┼──► DONE
 //!       └─► OTHER ────────────────────────────┘
+//!    ◄──── withdraw
 //! ```
 //!
 //! # A joiner of the same runtime
@@ -21,25 +22,41 @@
 //! # Any other joiner
 //!
 //! An OS thread, a green thread of another runtime, and one that blocks its worker in a destructor during a panic, wait by
-//! `park`. What they leave is under a lock: in one critical section the joiner goes from NOBODY to OTHER and leaves its
-//! handle; `finish`, when it finds OTHER, takes the handle under the lock. So when a joiner sees in a critical section that
-//! the green thread is not done, `finish` has to wait for the end of that section: until then the runtime is alive. This
-//! lets the joiner register itself with the runtime. After `finish` the scheduler no longer touches the join state.
+//! `park`; a future waits by its `Waker`. What they leave is under a lock: in one critical section ([`leave`]) the joiner
+//! goes from NOBODY to OTHER and leaves its handle; `finish`, when it finds OTHER, takes the handle under the lock. So when
+//! a joiner sees in a critical section that the green thread is not done, and OTHER is there, `finish` has to wait for the
+//! end of that section: until then the runtime is alive. This lets the joiner register the green thread with the runtime.
+//! After `finish` the scheduler no longer touches the join state.
+//!
+//! A future may be polled again, with another waker, dropped, or joined by other means than it was polled by. Only the
+//! holder of the one handle does any of that, so it meets nobody but `finish`:
+//!
+//! - *Again*: it replaces what it has left, in a critical section in which it sees that the green thread is not done. A
+//!   `finish` that has not yet swapped then finds the new waker; one that has makes it see DONE.
+//! - *Dropped, or joined from inside*: it [withdraws](withdraw), from OTHER to NOBODY, in a critical section that has taken the
+//!   registration back before: afterwards the runtime may go. If it finds DONE, `finish` takes what was left.
+//!
+//! A waker that was replaced or withdrawn may still be woken, once: that is what spurious wake-ups are. It is woken, and
+//! dropped, outside of the lock, by the worker on g0; it must not rely on a green thread's stack, and a panic of it is
+//! caught.
 //!
 //! # A runtime that stops
 //!
 //! Green threads that have not finished when their runtime stops are abandoned: nobody will call `finish`. Joiners from
-//! outside that runtime must not wait for ever. They are registered with the runtime, which wakes all of them when it has
-//! stopped; they find that it has and return [`RuntimeStopped`]. `finish` takes the registration back.
+//! outside that runtime must not wait for ever. What they wait for is registered with the runtime, which wakes all of them
+//! when it has stopped; they find that it has and return [`RuntimeStopped`]. `finish` takes the registration back.
 //!
-//! `loom.rs` checks both kinds of joiners on models.
+//! `loom.rs` checks all kinds of joiners on models.
 
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::task::{Context, Poll, Waker};
 
 use morestack_asm::{GHead, mcall, prologue};
 use parking_lot::Mutex;
@@ -55,14 +72,37 @@ use crate::{direct, fork, m, park};
 #[derive(Default)]
 pub(crate) struct Join {
     pub(crate) word: Word,
-    pub(crate) others: Mutex<Others>,
+    /// Most green threads never need it.
+    pub(crate) others: Mutex<Option<Box<Others>>>,
 }
 
 #[derive(Default)]
 pub(crate) struct Others {
-    waiter: Option<Thread>,
+    waiter: Option<Waiter>,
     /// Who to unpark while it blocks its OS thread in `park`, unwinding.
     pub(crate) os_thread: Option<std::thread::Thread>,
+}
+
+/// What a joiner has left.
+#[derive(Clone)]
+enum Waiter {
+    Thread(Thread),
+    Waker(Waker),
+}
+
+impl Waiter {
+    /// Outside of the lock.
+    fn wake(self) {
+        match self {
+            Waiter::Thread(thread) => thread.unpark(),
+            Waiter::Waker(waker) => {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                    // The panic hook has reported it. The payload's destructor might panic again.
+                    std::mem::forget(payload);
+                }
+            }
+        }
+    }
 }
 
 pub(crate) const NOBODY: *mut G = ptr::null_mut();
@@ -89,6 +129,17 @@ impl Word {
     /// From NOBODY to `joiner`; false if it is done.
     pub(crate) fn register(&self, joiner: *mut G) -> bool {
         self.0.compare_exchange(NOBODY, joiner, AcqRel, Acquire).is_ok()
+    }
+
+    /// Whether something was left for `finish`. For the holder of the handle.
+    #[inline(always)]
+    fn is_other(&self) -> bool {
+        self.0.load(Relaxed) == OTHER
+    }
+
+    /// From OTHER back to NOBODY; false if it is done.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.0.compare_exchange(OTHER, NOBODY, AcqRel, Acquire).is_ok()
     }
 
     /// To DONE. Returns the state before.
@@ -123,10 +174,10 @@ pub(crate) fn finish(g: &G) {
                 let mut others = g.join.others.lock();
                 // SAFETY: the caller owns `g`.
                 unsafe { g.sched() }.joiners.remove(g.id);
-                others.waiter.take()
+                others.as_mut().and_then(|others| others.waiter.take())
             };
             if let Some(waiter) = waiter {
-                waiter.unpark();
+                waiter.wake();
             }
         }
         joiner => {
@@ -138,6 +189,14 @@ pub(crate) fn finish(g: &G) {
                 }
             }
         }
+    }
+}
+
+/// Wakes who has left something for the end of `g`, which its runtime has stopped before.
+pub(crate) fn wake_other(g: &G) {
+    let waiter = g.join.others.lock().as_ref().and_then(|others| others.waiter.clone());
+    if let Some(waiter) = waiter {
+        waiter.wake();
     }
 }
 
@@ -156,6 +215,19 @@ impl std::error::Error for RuntimeStopped {}
 /// An owned permission to wait for a green thread and take its result, as `std::thread::JoinHandle`.
 ///
 /// Dropping it detaches the green thread, which goes on running.
+///
+/// # As a future
+///
+/// Awaited, by any executor or by [`block_on`](crate::block_on), it waits without blocking the thread, for what
+/// [`join`](JoinHandle::join) returns. Nothing is lost by dropping such an `.await` half-way if the handle is kept
+/// (`(&mut handle).await`): it can be awaited again, or joined. The waker is woken by the worker on which the green thread
+/// ends, or by who stops the runtime.
+///
+/// ```
+/// let handle = morestack::spawn(|| 6 * 7);
+/// let doubled = async { handle.await.unwrap() * 2 };
+/// assert_eq!(morestack::block_on(doubled), 84);
+/// ```
 pub struct JoinHandle<T> {
     thread: Thread,
     /// The type of the result behind the green thread.
@@ -195,6 +267,10 @@ impl<T> JoinHandle<T> {
     /// | `std::io::Error`, `OutOfMemory` | no stack for it could be had when it first ran, or no larger one when its copying stack was to grow; the message names the size and the reason |
     /// | [`RuntimeStopped`] | its runtime stopped before it finished |
     ///
+    /// # Panics
+    ///
+    /// If the result was taken before, by awaiting the handle.
+    ///
     /// ```
     /// let handle = morestack::spawn(|| 6 * 7);
     /// assert_eq!(handle.join().unwrap(), 42);
@@ -230,9 +306,41 @@ impl<T> JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
+        if self.g().join.word.is_other() {
+            withdraw(self.g());
+        }
         task::detach(self.g());
     }
 }
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, Box<dyn Any + Send + 'static>>;
+
+    /// # Panics
+    ///
+    /// If it has returned the result before.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let g = self.g();
+        let end = if g.join.word.is_done() {
+            Some(End::Done)
+        } else if fork::is_child() {
+            Some(End::Stopped)
+        } else {
+            let inside = is_inside(g);
+            let blocks = inside && (m::current_g().is_none() || std::thread::panicking());
+            leave(g, blocks, Waiter::Waker(cx.waker().clone()))
+        };
+        Poll::Ready(match end {
+            None => return Poll::Pending,
+            Some(End::Stopped) => Err(Box::new(RuntimeStopped)),
+            // SAFETY: it is done, and this is the one handle, for results of this type.
+            Some(_) => unsafe { task::take(g) }.unwrap_or_else(|| Err(Box::new(RuntimeStopped))),
+        })
+    }
+}
+
+// No future is in it.
+impl<T> Unpin for JoinHandle<T> {}
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -258,8 +366,7 @@ fn wait(g: &GArc) -> End {
     if fork::is_child() {
         return End::Stopped;
     }
-    // A pointer that may dangle: only compared.
-    let inside = m::current().is_some_and(|m| g.belongs_to(m.sched()));
+    let inside = is_inside(g);
     // None in `blocking`, too.
     match m::current_g_ptr().filter(|_| inside && !std::thread::panicking()) {
         // SAFETY: the calling green thread; the scheduler's count is its own.
@@ -268,8 +375,18 @@ fn wait(g: &GArc) -> End {
     }
 }
 
+/// Whether the calling thread is one of the runtime of `g`.
+fn is_inside(g: &GArc) -> bool {
+    // A pointer that may dangle: only compared.
+    m::current().is_some_and(|m| g.belongs_to(m.sched()))
+}
+
 /// For `me`, the calling green thread, of the same runtime.
 fn wait_inside(g: &GArc, me: GRef) -> End {
+    if g.join.word.is_other() {
+        // It was polled before.
+        withdraw(g);
+    }
     if direct::join(g, me) {
         return End::Reaped;
     }
@@ -291,24 +408,49 @@ unsafe fn wait_m(head: *mut GHead, _: usize) {
 #[cold]
 fn wait_outside(g: &GArc, blocks: bool) -> End {
     loop {
-        {
-            let mut others = g.join.others.lock();
-            let registers = g.join.word.register(OTHER);
-            if g.join.word.is_done() {
-                return End::Done;
-            }
-            // SAFETY: not done, and the lock is held: see "Any other joiner".
-            let sched = unsafe { g.sched() };
-            if registers {
-                let me = thread::current();
-                sched.joiners.insert(g.id, me.clone());
-                others.waiter = Some(me);
-            }
-            // After the registration: whoever stops the runtime looks at the list after it has said so.
-            if sched.is_stopped() || blocks && sched.stop_requested() {
-                return End::Stopped;
-            }
+        if let Some(end) = leave(g, blocks, Waiter::Thread(thread::current())) {
+            return end;
         }
         crate::park();
     }
+}
+
+/// Leaves `waiter` for `finish`, in place of what was left before; or says how it ended.
+fn leave(g: &GArc, blocks: bool, waiter: Waiter) -> Option<End> {
+    // Dropped outside of the lock: a waker's destructor may do anything.
+    let _replaced;
+    let mut others = g.join.others.lock();
+    let first = g.join.word.register(OTHER);
+    if g.join.word.is_done() {
+        drop(others);
+        return Some(End::Done);
+    }
+    // SAFETY: not done, and the lock is held: see "Any other joiner".
+    let sched = unsafe { g.sched() };
+    if first {
+        sched.joiners.insert(g.id, g.clone());
+    }
+    _replaced = others.get_or_insert_default().waiter.replace(waiter);
+    // After the registration: whoever stops the runtime looks at the list after it has said so.
+    let stopped = sched.is_stopped() || blocks && sched.stop_requested();
+    drop(others);
+    stopped.then_some(End::Stopped)
+}
+
+/// Takes back what was left for `finish`, if that has not come for it.
+#[cold]
+fn withdraw(g: &GArc) {
+    // As in `leave`.
+    let _left;
+    let mut others = g.join.others.lock();
+    if g.join.word.is_done() {
+        return;
+    }
+    // Before NOBODY is there: see "Dropped, or joined from inside".
+    // SAFETY: OTHER was there, not done is seen, and the lock is held.
+    unsafe { g.sched() }.joiners.remove(g.id);
+    if g.join.word.withdraw() {
+        _left = others.as_mut().and_then(|others| others.waiter.take());
+    }
+    drop(others);
 }

@@ -20,6 +20,7 @@
 //! | run something | [`spawn`], [`Builder`], [`Runtime::run`]; [`go`] for copying stacks, by contract |
 //! | wait | [`JoinHandle::join`], [`channel`], [`park`], [`sleep`], [`yield_now`] |
 //! | share | [`sync`]: `Mutex`, `RwLock`, `Condvar`, `Semaphore`, `Barrier`, `WaitGroup`, `OnceLock` |
+//! | wait for futures, and be waited for by them | [`block_on`], [`spawn_future`]; [`JoinHandle`] is one |
 //! | block the OS thread | [`blocking()`] |
 //! | be preemptible | [`#[prologue]`](macro@prologue), [`checkpoint`], [`without_preemption`] |
 //! | set it up | [`Runtime::builder`], or `MORESTACK_WORKERS`, `MORESTACK_MAX_THREADS`, `MORESTACK_TIME_SLICE`, `MORESTACK_SPIN_SYSMON`, `MORESTACK_STACK_SIZE`, `MORESTACK_FREEZE_AFTER` for the global one |
@@ -33,8 +34,9 @@
 //! | `g`, `task`, `blocks`, `m`, `p`, `sched` | the green thread and its memory, the OS thread, the right to run, and what all share: who may touch what |
 //! | `schedule` | the scheduler loop: where the next green thread comes from |
 //! | `ready`, `young`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
-//! | `token`, `park`, `timers`, `join`, `direct`, [`channel`], [`sync`] | waiting |
+//! | `token`, `park`, `timers`, `join`, `direct`, `future`, [`channel`], [`sync`] | waiting |
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
+//! | `segment` | where a copying stack must not move |
 //! | `hold`, `blocking`, `retake` | when a green thread blocks its OS thread: another one takes over |
 //! | `sysmon` | time slices |
 //! | `parked`, `sweep` | freezing and shrinking the stacks of those that wait |
@@ -50,6 +52,7 @@ mod config;
 mod direct;
 mod fault;
 mod fork;
+mod future;
 mod g;
 mod hold;
 mod idle;
@@ -68,6 +71,7 @@ mod retake;
 mod runtime;
 mod sched;
 mod schedule;
+mod segment;
 mod site;
 mod spawn;
 mod stack;
@@ -84,6 +88,7 @@ mod worker;
 mod young;
 
 pub use blocking::blocking;
+pub use future::{block_on, spawn_future};
 pub use join::{JoinHandle, RuntimeStopped};
 pub use metrics::{Lateness, Metrics, WorkerMetrics};
 pub use morestack_macros::prologue;

@@ -17,7 +17,7 @@
 //! | [`hold`] | [`crate::hold`]: taking the P of one that is out | two hold a P |
 //! | [`parker`], [`parker_with_alarm`] | [`crate::parker`] | a token is lost, or what was written before it is not seen |
 //! | [`token`], [`token_with_a_scanner`] | [`crate::token`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
-//! | [`join`], [`join_from_outside`] | [`crate::join`] | a joiner waits for ever, or finds no result; the runtime is freed under one |
+//! | [`join`], [`join_from_outside`], [`polls`], [`poll_and_join`] | [`crate::join`] | a joiner waits for ever, or finds no result; the runtime is freed under one |
 //! | [`young`] | [`crate::young`] | an entry is lost, taken twice, or taken before it was written |
 //! | [`alarm`] | [`crate::sysmon`]: going to sleep | sysmon sleeps while a worker is busy |
 //! | [`late_timer`], [`timer_and_thief`] | [`crate::timers`] | a sleeper is never woken, or twice |
@@ -1091,6 +1091,149 @@ fn join_from_outside() {
 #[test]
 fn join_from_outside_without_the_lock() {
     assert!(fails(4, || join_from_outside_with(|_| true)));
+}
+
+/// A green thread, and what futures leave for its end: the waker, under the lock, and what tells that it was woken.
+#[derive(Default)]
+struct Polled {
+    word: Word,
+    result: UnsafeCell<u32>,
+    waker: Mutex<Option<usize>>,
+    runtime: UnsafeCell<()>,
+    woken: [AtomicBool; 2],
+}
+
+impl Polled {
+    /// It ends, the last of its runtime. Returns the state that it found.
+    fn end(&self) -> *mut G {
+        // SAFETY: loom sees to it.
+        self.result.with_mut(|result| unsafe { *result = 1 });
+        let found = self.word.finish();
+        let waker = if found == OTHER { self.waker.lock().unwrap().take() } else { None };
+        self.runtime.with_mut(|_| ());
+        if let Some(waker) = waker {
+            self.woken[waker].store(true, Release);
+        }
+        found
+    }
+
+    /// Whether it is pending.
+    fn poll(&self, waker: usize) -> bool {
+        let mut left = self.waker.lock().unwrap();
+        self.word.register(OTHER);
+        if self.word.is_done() {
+            return false;
+        }
+        self.runtime.with(|_| ());
+        *left = Some(waker);
+        true
+    }
+
+    fn withdraw(&self) {
+        let mut left = self.waker.lock().unwrap();
+        if self.word.is_done() {
+            return;
+        }
+        self.runtime.with(|_| ());
+        if self.word.withdraw() {
+            *left = None;
+        }
+    }
+
+    fn take(&self) {
+        assert!(self.word.is_done());
+        // SAFETY: loom sees to it.
+        assert_eq!(self.result.with(|result| unsafe { *result }), 1);
+    }
+}
+
+/// A future is polled with one waker, and then with another, which it waits for.
+fn polls_with(again: fn(&Polled, usize) -> bool) {
+    let child = Arc::new(Polled::default());
+    let runs = {
+        let child = child.clone();
+        thread::spawn(move || {
+            child.end();
+        })
+    };
+    if child.poll(0) && again(&child, 1) {
+        while !child.woken[1].load(Acquire) {
+            thread::yield_now();
+        }
+    }
+    child.take();
+    runs.join().unwrap();
+}
+
+#[test]
+fn polls() {
+    check(4, || polls_with(Polled::poll));
+}
+
+/// Seeded: it looks whether the green thread is done, and then replaces the waker.
+#[test]
+fn polls_with_an_early_look() {
+    assert!(fails(4, || {
+        polls_with(|child, waker| {
+            if child.word.is_done() {
+                return false;
+            }
+            *child.waker.lock().unwrap() = Some(waker);
+            true
+        });
+    }));
+}
+
+/// A future is polled, and then joined by a green thread of the same runtime.
+fn poll_and_join_with(withdraw: fn(&Polled)) {
+    let joiner = std::ptr::without_provenance_mut(64);
+    let shared = Arc::new((Polled::default(), Green::new(STEPS, 0)));
+    let runs = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            if shared.0.end() == joiner {
+                shared.1.unpark();
+            }
+        })
+    };
+    let (child, green) = &*shared;
+    if child.poll(0) {
+        withdraw(child);
+        if child.word.register(joiner) {
+            green.park();
+        }
+    }
+    child.take();
+    runs.join().unwrap();
+}
+
+#[test]
+fn poll_and_join() {
+    check(4, || poll_and_join_with(Polled::withdraw));
+}
+
+/// Seeded: it does not look whether the green thread is done meanwhile.
+#[test]
+fn poll_and_join_by_a_store() {
+    assert!(fails(4, || {
+        poll_and_join_with(|child| {
+            let _left = child.waker.lock().unwrap();
+            child.word.0.store(NOBODY, Release);
+        });
+    }));
+}
+
+/// Seeded: it uses the runtime when the end waits for nobody any more.
+#[test]
+fn poll_and_join_with_a_late_registration() {
+    assert!(fails(4, || {
+        poll_and_join_with(|child| {
+            let _left = child.waker.lock().unwrap();
+            if child.word.withdraw() {
+                child.runtime.with(|_| ());
+            }
+        });
+    }));
 }
 
 /// A worker spawns more than there is room for, joins the last, and looks for the rest; a thief comes twice.

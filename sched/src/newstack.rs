@@ -8,7 +8,7 @@
 //!   unwinding? ── yes ──► go on: the unwinder's state is this OS thread's and it keeps stack addresses in the heap
 //!        │ no
 //!   too little room? ── yes ──► copying: double, by copystack; no memory for that: raise its io::Error
-//!        │                      over the limit, or reserved: raise StackOverflow
+//!        │                      over the limit, reserved, or on a segment: raise StackOverflow
 //!        │
 //!   preemption requested? ── yes ──► not allowed now: go on, sysmon asks again
 //!        │                           nobody waits: go on, in a new slice
@@ -57,7 +57,7 @@ pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
     if short || stress::moves(&g) {
         let limit = m.sched().config.max_stack_size;
         let size = if short { room_for(bounds.hi - sp + frame, bounds.size(), limit) } else { bounds.size() };
-        let may_grow = g.kind == StackKind::Copying && size <= limit;
+        let may_grow = g.moves() && size <= limit;
         let grown = if may_grow { stack::grow(m, &g, size).map_err(Some) } else { Err(None) };
         // Without need it is stress: nothing is lost if it does not move.
         if short && let Err(refusal) = grown {
@@ -204,6 +204,8 @@ fn raise_overflow() -> ! {
     let g = m::current_g().expect("newstack resumes green threads only");
     let (limit, setting) = match g.kind {
         StackKind::Reserved(size) => (size.get(), "stack_size"),
+        // SAFETY: the running green thread's own head.
+        StackKind::Copying if g.on_segment.get() => (unsafe { (*g.head()).stack.size() }, "stack_size"),
         StackKind::Copying => (m::current_sched().map_or(0, |s| s.config.max_stack_size), "max_stack_size"),
     };
     let overflow = StackOverflow { limit };

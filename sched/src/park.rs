@@ -80,7 +80,7 @@ pub(crate) fn rest(m: &M, g: GRef, token: Token<'_>) {
 
 fn park_os(g: &G) {
     let me = std::thread::current();
-    g.join.others.lock().os_thread = Some(me);
+    g.join.others.lock().get_or_insert_default().os_thread = Some(me);
     let token = Token::of(g);
     if token.publish(PARKED_OS) {
         while token.0.load(Acquire) == PARKED_OS {
@@ -96,7 +96,7 @@ pub(crate) fn unpark(g: &GArc) {
         // SAFETY: this notification took PARKED.
         PARKED => unsafe { wake(g.ptr()) },
         PARKED_OS => {
-            if let Some(thread) = &g.join.others.lock().os_thread {
+            if let Some(thread) = g.join.others.lock().as_ref().and_then(|others| others.os_thread.as_ref()) {
                 thread.unpark();
             }
         }

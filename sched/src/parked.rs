@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::g::{G, GRef, StackKind};
+use crate::g::{G, GRef};
 use crate::m::M;
 use crate::sched::Sched;
 use crate::sweep::FREEZE_MOST;
@@ -148,7 +148,7 @@ fn count(m: &M, g: GRef) {
 /// `g` is about to wait for as long as it takes to be frozen. On g0 of its M, before its token is published.
 pub(crate) fn note_long(m: &M, g: GRef) {
     // SAFETY: owned by this M, suspended.
-    if g.kind == StackKind::Copying && unsafe { stack::used(&g) } <= FREEZE_MOST && stack::freeze_here(m, &g) {
+    if g.moves() && unsafe { stack::used(&g) } <= FREEZE_MOST && stack::freeze_here(m, &g) {
         count(m, g);
     } else {
         note(m, g);
@@ -163,7 +163,7 @@ pub(crate) fn note(m: &M, g: GRef) {
     if place.list.get() == NONE && m.sched().config.freeze_after.is_some() {
         m.p().parked.enter(m.p().index, g);
     }
-    if g.kind == StackKind::Copying {
+    if g.moves() {
         if place.shrink.load(Relaxed) || stress::shrinks() {
             place.shrink.store(false, Relaxed);
             stack::shrink_here(m, &g);

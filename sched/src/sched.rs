@@ -24,9 +24,9 @@ use crate::idle::{Idle, SleepState, Workers};
 use crate::m::M;
 use crate::metrics::{PStats, StackGauge};
 use crate::p::P;
-use crate::schedule;
 use crate::sysmon::Alarm;
-use crate::thread::Thread;
+use crate::task::GArc;
+use crate::{join, schedule};
 
 pub(crate) struct Sched {
     pub(crate) config: Config,
@@ -318,24 +318,24 @@ impl Drain {
 /// Threads from outside that wait for one of this runtime's green threads ([`crate::join`]).
 #[derive(Default)]
 pub(crate) struct Joiners {
-    /// By the id of the green thread that they wait for.
-    list: Mutex<HashMap<u64, Thread>>,
+    /// What they wait for, by its id.
+    list: Mutex<HashMap<u64, GArc>>,
 }
 
 impl Joiners {
-    pub(crate) fn insert(&self, id: u64, thread: Thread) {
-        self.list.lock().insert(id, thread);
+    pub(crate) fn insert(&self, id: u64, g: GArc) {
+        self.list.lock().insert(id, g);
     }
 
     pub(crate) fn remove(&self, id: u64) {
         self.list.lock().remove(&id);
     }
 
-    /// Outside of the lock: `unpark` takes others. They stay in the list, for who wakes may wait again.
+    /// Outside of the lock: a wake-up takes others. They stay in the list, for who wakes may wait again.
     fn unpark_all(&self) {
-        let all: Vec<Thread> = self.list.lock().values().cloned().collect();
-        for thread in all {
-            thread.unpark();
+        let all: Vec<GArc> = self.list.lock().values().cloned().collect();
+        for g in all {
+            join::wake_other(&g);
         }
     }
 }

@@ -55,6 +55,21 @@ pub(crate) fn free(m: &M, g: &G) {
     m.sched().stacks.add(&m.lot, -1);
 }
 
+/// A [segment](crate::segment).
+pub(crate) fn alloc_segment(m: &M) -> Result<Stack, StackError> {
+    // SAFETY: on g0 of an M that holds its P.
+    let stack = stackalloc(Some(unsafe { m.p().cache() }), m.sched().config.stack_size)?;
+    m.sched().stacks.add(&m.lot, 1);
+    Ok(stack)
+}
+
+/// Takes a segment that is not in use any more.
+pub(crate) fn free_segment(m: &M, segment: Stack) {
+    // SAFETY: on g0 of an M that holds its P; nothing runs on the segment and nobody refers to it.
+    unsafe { stackfree(Some(m.p().cache()), segment) };
+    m.sched().stacks.add(&m.lot, -1);
+}
+
 /// A green thread of `site` ended without having grown.
 fn site_ended(m: &M, g: &G, site: &Site, stack: Stack) {
     let first = 1 << g.first_log.get();
@@ -129,7 +144,7 @@ pub(crate) fn shrink_here(m: &M, g: &G) {
 /// A slice of `g` is over, in a prologue for `frame` bytes. One that runs on and on never waits, and is asked here, now and
 /// then, whether its stack can be smaller.
 pub(crate) fn slice_over(m: &M, g: &G, frame: usize) {
-    if g.kind == StackKind::Copying {
+    if g.moves() {
         g.calm.set(g.calm.get() + 1);
         if g.calm.get() >= CALM {
             g.calm.set(0);

@@ -12,7 +12,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use crate::g::{G, StackKind};
+use crate::g::G;
 
 const MOVE: u8 = 1;
 const PREEMPT: u8 = 2;
@@ -37,7 +37,7 @@ pub(crate) fn set(value: &str) -> Result<(), &'static str> {
 }
 
 pub(crate) fn moves(g: &G) -> bool {
-    MODE.load(Relaxed) & MOVE != 0 && g.kind == StackKind::Copying
+    MODE.load(Relaxed) & MOVE != 0 && g.moves()
 }
 
 pub(crate) fn preempts() -> bool {

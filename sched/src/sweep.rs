@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | a copying green thread that waits | `freeze_after` | its stack is frozen: only the used bytes are kept, in a block ([`morestack_stacks::freeze`]) |
 //! | the same, with more than [`FREEZE_MOST`] in use | `freeze_after` | its stack is halved, once per interval, while less than a quarter of it is in use |
-//! | any other that waits, and that one | [`GIVE_BACK`] times as long | the pages below those in use go back to the system |
+//! | any other that waits, also one on a [segment](crate::segment), and that one | [`GIVE_BACK`] times as long | the pages below those in use go back to the system |
 //! | a copying green thread that runs now and then | `freeze_after` | is asked to shrink its stack when it next waits |
 //! | stacks that lie free in the pool and among the large | [`POOL_SWEEP`] | those that were not wanted since the sweep before give their memory back |
 //!
@@ -190,7 +190,7 @@ impl Sweeper {
         // SAFETY: sysmon is on its own stack; the scan makes it the owner of `g`, which waits: so it is suspended, and not
         // unwinding.
         unsafe {
-            if g.kind == StackKind::Copying {
+            if g.moves() {
                 if stack::used(g) <= FREEZE_MOST && stack::freeze(g, &mut self.cache, stats) {
                     sched.stacks.remove();
                     return true;

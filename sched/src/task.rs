@@ -52,6 +52,9 @@ const RESULT: u8 = 1;
 /// The handle is gone.
 const DETACHED: u8 = 2;
 
+/// A poll has taken the result.
+const TAKEN: u8 = 4;
+
 /// The largest closure that lives in the task itself. A few captured words and handles; a line of the cache.
 pub(crate) const INLINE: usize = 64;
 
@@ -230,12 +233,19 @@ pub(crate) unsafe fn drop_closure(g: GRef) {
 ///
 /// # Safety
 ///
-/// Once, by the one handle of a green thread that is done, whose result is a `T`; the handle is not
-/// [detached](detach) then.
+/// By the one handle of a green thread that is done, whose result is a `T`.
+///
+/// # Panics
+///
+/// If it was taken before.
 pub(crate) unsafe fn take<T>(g: &GArc) -> Option<Result<T, Payload>> {
     let mut result = None;
+    let fate = g.fate.load(Relaxed);
+    assert!(fate & TAKEN == 0, "the result of this green thread was taken before");
     // Without one it never ran.
-    if g.fate.load(Relaxed) & RESULT != 0 {
+    if fate & RESULT != 0 {
+        // Done: only the handle looks at it from here on.
+        g.fate.store(TAKEN, Relaxed);
         // SAFETY: by the contract; it is there, and nobody looks for it again.
         unsafe { (g.vtable.take)(g.0, NonNull::from(&mut result).cast()) };
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::g::new_ids;
 use crate::m;
@@ -16,14 +17,26 @@ pub struct Thread(Inner);
 
 /// Two words, in an `Option` too: each green thread has room for its joiner.
 #[derive(Clone)]
-enum Inner {
+pub(crate) enum Inner {
     Green(GArc),
     Os(Arc<OsThread>),
 }
 
-struct OsThread {
+pub(crate) struct OsThread {
     id: NonZeroU64,
     thread: std::thread::Thread,
+    woken: AtomicBool,
+}
+
+impl OsThread {
+    /// As [`G::woken`](crate::g::G).
+    pub(crate) fn woken(&self) -> &AtomicBool {
+        &self.woken
+    }
+
+    pub(crate) fn unpark(&self) {
+        self.thread.unpark();
+    }
 }
 
 /// A number that no other thread of this process, green or not, has or had.
@@ -40,6 +53,10 @@ impl Thread {
             Inner::Green(g) => Some(g),
             Inner::Os(_) => None,
         }
+    }
+
+    pub(crate) fn into_inner(self) -> Inner {
+        self.0
     }
 
     /// Its id.
@@ -97,6 +114,7 @@ fn os_current() -> Thread {
         static ME: Arc<OsThread> = Arc::new(OsThread {
             id: NonZeroU64::new(new_ids(1)).expect("ids start at 1"),
             thread: std::thread::current(),
+            woken: AtomicBool::new(false),
         });
     }
     Thread(Inner::Os(ME.with(Arc::clone)))
