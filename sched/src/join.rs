@@ -280,9 +280,14 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn join(self) -> Result<T, Box<dyn Any + Send + 'static>> {
         prologue!();
+        self.end().unwrap_or_else(|| Err(Box::new(RuntimeStopped)))
+    }
+
+    /// The same; none if its runtime has stopped before it ended.
+    pub(crate) fn end(self) -> Option<Result<T, Box<dyn Any + Send + 'static>>> {
         let end = wait(self.g());
         if end == End::Stopped {
-            return Err(Box::new(RuntimeStopped));
+            return None;
         }
         // What `drop` would look for is taken here.
         let handle = ManuallyDrop::new(self);
@@ -290,7 +295,7 @@ impl<T> JoinHandle<T> {
         let result = unsafe { task::take(handle.g()) };
         // SAFETY: the handle is not used again; the scheduler's count comes with `Reaped`.
         unsafe { task::release(handle.g().ptr(), if end == End::Reaped { 2 } else { 1 }) };
-        result.unwrap_or_else(|| Err(Box::new(RuntimeStopped)))
+        Some(result.unwrap_or_else(|| Err(Box::new(RuntimeStopped))))
     }
 
     /// Whether the green thread has finished: `join` will not wait.

@@ -18,6 +18,7 @@
 //! | to | use |
 //! |---|---|
 //! | run something | [`spawn`], [`Builder`], [`Runtime::run`]; [`go`] for copying stacks, by contract |
+//! | lend locals to it | [`scope()`] |
 //! | wait | [`JoinHandle::join`], [`channel`], [`park`], [`sleep`], [`yield_now`] |
 //! | share | [`sync`]: `Mutex`, `RwLock`, `Condvar`, `Semaphore`, `Barrier`, `WaitGroup`, `OnceLock` |
 //! | wait for futures, and be waited for by them | [`block_on`], [`spawn_future`]; [`JoinHandle`] is one |
@@ -36,6 +37,7 @@
 //! | `ready`, `young`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
 //! | `token`, `park`, `timers`, `join`, `direct`, `future`, [`channel`], [`sync`] | waiting |
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
+//! | `scope` | lending a parent's locals |
 //! | `segment` | where a copying stack must not move |
 //! | `hold`, `blocking`, `retake` | when a green thread blocks its OS thread: another one takes over |
 //! | `sysmon` | time slices |
@@ -71,6 +73,7 @@ mod retake;
 mod runtime;
 mod sched;
 mod schedule;
+mod scope;
 mod segment;
 mod site;
 mod spawn;
@@ -95,6 +98,7 @@ pub use morestack_macros::prologue;
 pub use newstack::StackOverflow;
 pub use park::{checkpoint, park, sleep, sleep_until, without_preemption, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, Unfinished};
+pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{Builder, Stack, go, spawn};
 pub use thread::{Thread, ThreadId, current};
 

@@ -15,7 +15,8 @@ use crate::join::JoinHandle;
 use crate::ready::{Next, ready};
 use crate::sched::Sched;
 use crate::site::Site;
-use crate::{config, fork, m, runtime, task};
+use crate::task::{self, Job};
+use crate::{config, fork, m, runtime};
 
 /// What may be said of a green thread before it runs.
 #[derive(Default)]
@@ -45,6 +46,27 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
+    // SAFETY: by the contract.
+    unsafe {
+        if const { size_of::<F>() <= task::INLINE } {
+            spawn_job(sched, attrs, f)
+        } else {
+            spawn_job(sched, attrs, Box::new(f))
+        }
+    }
+}
+
+/// The same for what is more than a closure, and lives in the task whatever its size.
+///
+/// # Safety
+///
+/// As for [`spawn_unchecked`].
+#[inline]
+pub(crate) unsafe fn spawn_job<F, T>(sched: &Sched, attrs: Attrs, f: F) -> JoinHandle<T>
+where
+    F: Job<T> + Send,
+    T: Send,
+{
     // A loop that spawns is preempted like any other.
     prologue!();
     if fork::is_child() {
@@ -72,8 +94,7 @@ where
         tied: !attrs.untied,
     };
     let g = |vtable| G::new(new, vtable);
-    let (g, handle) =
-        if const { size_of::<F>() <= task::INLINE } { task::new(m, g, f) } else { task::new(m, g, Box::new(f)) };
+    let (g, handle) = task::new(m, g, f);
     ready(sched, g, Next::Soon);
     // SAFETY: made just now, of an `F` that returns a `T`.
     unsafe { JoinHandle::new(handle) }
@@ -164,7 +185,7 @@ where
 }
 
 /// The runtime of the caller, or the global one; a global one that cannot start ends the process.
-fn here_or_exit<'a>() -> &'a Sched {
+pub(crate) fn here_or_exit<'a>() -> &'a Sched {
     runtime::here().unwrap_or_else(|error| refuse(&error))
 }
 
@@ -250,12 +271,18 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let (sched, attrs) = self.safe()?;
+        // SAFETY: everything is 'static, and the green thread is tied and does not move.
+        Ok(unsafe { spawn_unchecked(sched, attrs, f) })
+    }
+
+    /// The runtime, and what safe code may have of what was asked for.
+    pub(crate) fn safe<'a>(self) -> io::Result<(&'a Sched, Attrs)> {
         if self.stack == Stack::Copying {
             let message = "a copying stack by `spawn`: its caller cannot promise what `spawn_untied` and `go` ask for";
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
-        // SAFETY: everything is 'static, and the green thread is tied and does not move.
-        Ok(unsafe { spawn_unchecked(runtime::here()?, self.attrs(false, Location::caller())?, f) })
+        Ok((runtime::here()?, self.attrs(false, Location::caller())?))
     }
 
     /// As [`go`], with either kind of stack.

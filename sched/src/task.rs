@@ -86,7 +86,21 @@ pub(crate) struct VTable {
     free: unsafe fn(NonNull<G>),
 }
 
-impl<F: FnOnce() -> T, T> Task<F, T> {
+/// What a green thread runs.
+pub(crate) trait Job<T> {
+    /// Gives its result to `store`, which may drop it. On the green thread.
+    fn run(self, store: impl FnOnce(Result<T, Payload>));
+}
+
+impl<F: FnOnce() -> T, T> Job<T> for F {
+    #[inline(always)]
+    fn run(self, store: impl FnOnce(Result<T, Payload>)) {
+        // As std's threads: the payload is the joiner's to look at.
+        store(catch_unwind(AssertUnwindSafe(self)));
+    }
+}
+
+impl<F: Job<T>, T> Task<F, T> {
     const VTABLE: VTable = VTable {
         run: Self::run,
         fail: Self::fail,
@@ -114,10 +128,8 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
     unsafe fn run(g: NonNull<G>) {
         // SAFETY: by the owner, which is the green thread itself, and once: the closure is there until here.
         let f = unsafe { ManuallyDrop::take(&mut Self::body(g).closure) };
-        // As std's threads: the payload is the joiner's to look at.
-        let result = catch_unwind(AssertUnwindSafe(f));
         // SAFETY: by the owner; neither closure nor result is there.
-        unsafe { Self::store(g, result) };
+        f.run(|result| unsafe { Self::store(g, result) });
     }
 
     unsafe fn fail(g: NonNull<G>, payload: Payload) {
@@ -180,7 +192,7 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
 
 /// Makes a green thread of `f`: the scheduler's reference, and one for its handle. `m` is the calling thread's.
 #[inline]
-pub(crate) fn new<F: FnOnce() -> T, T>(m: Option<&M>, g: impl FnOnce(&'static VTable) -> G, f: F) -> (GRef, GArc) {
+pub(crate) fn new<F: Job<T>, T>(m: Option<&M>, g: impl FnOnce(&'static VTable) -> G, f: F) -> (GRef, GArc) {
     let body = Body::<F, T> { closure: ManuallyDrop::new(f) };
     let task = Task { g: g(&Task::<F, T>::VTABLE), body: UnsafeCell::new(body) };
     let g = if const { Task::<F, T>::fits_block() } {
