@@ -41,6 +41,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::atomics;
 use crate::channel::Sudog;
 use crate::join::Join;
+use crate::local::Locals;
 use crate::m::M;
 use crate::parked::Place;
 use crate::sched::Sched;
@@ -119,6 +120,8 @@ pub(crate) struct G {
     pub(crate) kind: StackKind,
     /// Whether sysmon looks at it now and then while it waits, and where it finds it: see [`crate::parked`].
     pub(crate) place: Place,
+    /// Its [task-locals](crate::local), once it has used one. The running green thread's own.
+    pub(crate) locals: Cell<Option<NonNull<Locals>>>,
     /// It runs on a [segment](crate::segment). The owner's.
     pub(crate) on_segment: Cell<bool>,
     /// A [waker](crate::future) of it was woken.
@@ -144,7 +147,7 @@ pub(crate) struct G {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<G>() <= 232);
 
-// SAFETY: the fields that are not Sync (head, long, grew, first_log, frozen, home, on_segment,
+// SAFETY: the fields that are not Sync (head, long, grew, first_log, frozen, home, locals, on_segment,
 // preempt_off, calm, sudog) are touched by
 // the owner alone, and ownership passes only by the synchronised hand-overs of the module header. `place` has rules of its
 // own, in its module.
@@ -179,6 +182,7 @@ impl G {
             name: new.name,
             join: Join::default(),
             place: Place::default(),
+            locals: Cell::new(None),
             on_segment: Cell::new(false),
             woken: AtomicBool::new(false),
             preempt_off: Cell::new(0),

@@ -25,6 +25,7 @@
 //! | block the OS thread | [`blocking()`] |
 //! | be preemptible | [`#[prologue]`](macro@prologue), [`checkpoint`], [`without_preemption`] |
 //! | set it up | [`Runtime::builder`], or `MORESTACK_WORKERS`, `MORESTACK_MAX_THREADS`, `MORESTACK_TIME_SLICE`, `MORESTACK_SPIN_SYSMON`, `MORESTACK_STACK_SIZE`, `MORESTACK_FREEZE_AFTER` for the global one |
+//! | keep something per green thread | [`task_local!`] |
 //! | look inside | [`Runtime::metrics`] |
 //! | test | `MORESTACK_STRESS=move|preempt|freeze`, `MORESTACK_EFENCE=1` |
 //!
@@ -38,6 +39,7 @@
 //! | `token`, `park`, `timers`, `join`, `direct`, `future`, [`channel`], [`sync`] | waiting |
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
 //! | `scope` | lending a parent's locals |
+//! | `local` | task-locals |
 //! | `segment` | where a copying stack must not move |
 //! | `hold`, `blocking`, `retake` | when a green thread blocks its OS thread: another one takes over |
 //! | `sysmon` | time slices |
@@ -59,6 +61,7 @@ mod g;
 mod hold;
 mod idle;
 mod join;
+mod local;
 #[cfg(all(test, loom))]
 mod loom;
 mod m;
@@ -93,6 +96,7 @@ mod young;
 pub use blocking::blocking;
 pub use future::{block_on, spawn_future};
 pub use join::{JoinHandle, RuntimeStopped};
+pub use local::{AccessError, LocalKey};
 pub use metrics::{Lateness, Metrics, WorkerMetrics};
 pub use morestack_macros::prologue;
 pub use newstack::StackOverflow;

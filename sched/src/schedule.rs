@@ -49,7 +49,7 @@ use crate::idle::{Sleep, Workers};
 use crate::m::M;
 use crate::ready::{Next, age, ready};
 use crate::token::{PARKED, Token};
-use crate::{direct, join, p, park, parked, stack, stress, task, timers, worker};
+use crate::{direct, join, local, p, park, parked, stack, stress, task, timers, worker};
 
 /// See "Order", 2 and 4.
 pub(crate) const INJECTOR_TICK: u32 = 61;
@@ -544,6 +544,9 @@ unsafe extern "C" fn gmain(head: *mut GHead) -> ! {
 /// Apart from `gmain`, whose frame waits under all others and is smaller so.
 #[inline(never)]
 fn goexit() -> ! {
+    if let Some(g) = crate::m::current_g().filter(|g| g.locals.get().is_some()) {
+        local::end(g);
+    }
     let m = crate::m::current().expect("a green thread runs on an M");
     if m.direct.get() != 0 {
         // SAFETY: its result is stored and nothing else is left to do.

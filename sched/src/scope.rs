@@ -123,7 +123,8 @@ impl<F: FnOnce() -> T, T> Job<T> for Child<F> {
 /// As `std::thread::scope`, on the calling runtime. It may be called anywhere, on both kinds of stack: a copying one
 /// ([`go`](crate::go)) does not move meanwhile. There `f` runs on a stack of the size that [`spawn`](crate::spawn) gives.
 ///
-/// While it waits for children it uses up tokens of [`park`](crate::park()), like std's.
+/// While it waits for children it uses up tokens of [`park`](crate::park()), like std's. As there, it may return before the
+/// destructors of the children's [task-locals](crate::task_local!) have run, unless they were joined.
 ///
 /// In [`blocking`](crate::blocking()) and in a destructor during a panic the worker itself waits. If its runtime is dropped
 /// meanwhile, the children do not end, and the drop waits for ever.
