@@ -222,9 +222,9 @@ impl Batch {
 }
 
 /// Rounds of looking at a lock before waiting in its queue; each has twice as many pauses as the one before, of 10 to 50 ns.
-/// For a green thread 3 pauses: to park costs little more, and while it looks it slows the holder, whose cache line that is. In
-/// the benchmark `mutex`, with two workers, 15 pauses make it half as slow again.
-const ROUNDS: u32 = 2;
+/// A green thread looks once more: to park costs little, and who looks slows the holder, whose cache line that is. In the
+/// benchmark `mutex`, with two workers and `go`, 15 pauses take half as long again as one.
+const ROUNDS: u32 = 1;
 
 /// The same for an OS thread, whose wake-up is a system call: 63 pauses, 1 to 3 us.
 const OS_ROUNDS: u32 = 6;
