@@ -190,7 +190,30 @@ fn mutex_does_not_starve() {
     );
 }
 
-/// The same with a hog that never comes to a safepoint but by locking.
+/// Nothing takes the caller off the only worker: it keeps the others from running, but not from being granted the mutex.
+#[test]
+fn who_has_waited_is_granted_it() {
+    let rt = Runtime::builder().workers(1).time_slice(None).build().unwrap();
+    rt.run(|| {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let guard = log.lock();
+        let waiters: Vec<_> = (0..3)
+            .map(|n| {
+                let log = log.clone();
+                morestack::spawn(move || log.lock().push(n))
+            })
+            .collect();
+        let start = Instant::now();
+        (0..3).for_each(|_| morestack::yield_now());
+        while start.elapsed() < 20 * MS {}
+        drop(guard);
+        assert!(log.try_lock().is_none());
+        assert!(log.lock().contains(&0));
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+    });
+}
+
+/// A hog that comes to no safepoint but by locking.
 #[test]
 fn locking_is_a_safepoint() {
     let rt = runtime(1);

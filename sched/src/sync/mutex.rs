@@ -46,6 +46,9 @@
 //! queue, and again after each time, the mutex is granted to the one at the front, which has waited for longest. So who has
 //! `n` before it waits for `n` times that, and for as many critical sections of others.
 //!
+//! The one that was woken has to run to try, as one to whom it is granted has to run to unlock: those behind it wait for
+//! that. It is up to the scheduler. A tied green thread runs when its OS thread comes back from a call that blocks.
+//!
 //! # Leaving early
 //!
 //! See [`super::queue`]. Who leaves the queue clears QUEUED with the last entry. To whom it was granted, unlocks. Who was
