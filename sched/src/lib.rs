@@ -24,6 +24,7 @@
 //! | wait for futures, and be waited for by them | [`block_on`], [`spawn_future`]; [`JoinHandle`] is one |
 //! | block the OS thread | [`blocking()`] |
 //! | be preemptible | [`#[prologue]`](macro@prologue), [`checkpoint`], [`without_preemption`] |
+//! | have it from the start | [`#[main]`](macro@main), [`#[test]`](macro@test) |
 //! | set it up | [`Runtime::builder`], or `MORESTACK_WORKERS`, `MORESTACK_MAX_THREADS`, `MORESTACK_TIME_SLICE`, `MORESTACK_SPIN_SYSMON`, `MORESTACK_STACK_SIZE`, `MORESTACK_FREEZE_AFTER` for the global one |
 //! | keep something per green thread | [`task_local!`] |
 //! | look inside | [`Runtime::metrics`] |
@@ -44,7 +45,7 @@
 //! | `hold`, `blocking`, `retake` | when a green thread blocks its OS thread: another one takes over |
 //! | `sysmon` | time slices |
 //! | `parked`, `sweep` | freezing and shrinking the stacks of those that wait |
-//! | `worker`, `runtime`, `config` | start and end |
+//! | `worker`, `runtime`, `entry`, `config` | start and end |
 //! | `fault`, `stress`, `fork` | finding mistakes |
 //! | `atomics`, `loom` | models of the protocols between threads |
 
@@ -54,6 +55,7 @@ mod blocks;
 pub mod channel;
 mod config;
 mod direct;
+mod entry;
 mod fault;
 mod fork;
 mod future;
@@ -98,7 +100,23 @@ pub use future::{block_on, spawn_future};
 pub use join::{JoinHandle, RuntimeStopped};
 pub use local::{AccessError, LocalKey};
 pub use metrics::{Lateness, Metrics, WorkerMetrics};
+/// ```
+/// #[morestack::main(workers = 2, time_slice = "100us")]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let answer: u32 = morestack::spawn(|| "42".parse()).join().unwrap()?;
+///     assert_eq!(answer, 42);
+///     Ok(())
+/// }
+/// ```
+pub use morestack_macros::main;
 pub use morestack_macros::prologue;
+/// ```
+/// #[morestack::test(workers = 1)]
+/// fn a_child_runs_when_its_parent_waits() {
+///     assert_eq!(morestack::spawn(|| 1).join().unwrap(), 1);
+/// }
+/// ```
+pub use morestack_macros::test;
 pub use newstack::StackOverflow;
 pub use park::{checkpoint, park, sleep, sleep_until, without_preemption, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, Unfinished};
@@ -109,6 +127,7 @@ pub use thread::{Thread, ThreadId, current};
 /// For the code that the macros make.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::entry::{main, test};
     pub use morestack_asm::prologue;
 }
 

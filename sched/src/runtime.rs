@@ -144,20 +144,7 @@ impl Runtime {
         F: FnOnce() -> T + Send,
         T: Send,
     {
-        /// While `f` borrows, this frame must not be left, by a panic of the waiting either.
-        struct AbortOnUnwind;
-        impl Drop for AbortOnUnwind {
-            fn drop(&mut self) {
-                std::process::abort();
-            }
-        }
-        // SAFETY: joined before this returns, so nothing that `f` borrows is gone while it runs; the runtime cannot be
-        // shut down meanwhile, since that takes it by value.
-        let handle = unsafe { spawn::spawn_unchecked(&self.sched, Attrs::default(), f) };
-        let guard = AbortOnUnwind;
-        let result = handle.join();
-        mem::forget(guard);
-        result.unwrap_or_else(|payload| resume_unwind(payload))
+        run_on(&self.sched, f)
     }
 
     /// [`spawn`](crate::spawn) on this runtime, from any thread.
@@ -399,12 +386,54 @@ impl RuntimeBuilder {
     }
 }
 
+impl From<Config> for RuntimeBuilder {
+    fn from(config: Config) -> RuntimeBuilder {
+        RuntimeBuilder { config }
+    }
+}
+
+/// [`Runtime::run`], on a runtime that nobody shuts down meanwhile.
+pub(crate) fn run_on<F, T>(sched: &Sched, f: F) -> T
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    /// While `f` borrows, this frame must not be left, by a panic of the waiting either.
+    struct AbortOnUnwind;
+    impl Drop for AbortOnUnwind {
+        fn drop(&mut self) {
+            std::process::abort();
+        }
+    }
+    // SAFETY: joined before this returns, so nothing that `f` borrows is gone while it runs; the runtime cannot be
+    // shut down meanwhile: it is static, or borrowed where that takes it by value.
+    let handle = unsafe { spawn::spawn_unchecked(sched, Attrs::default(), f) };
+    let guard = AbortOnUnwind;
+    let result = handle.join();
+    mem::forget(guard);
+    result.unwrap_or_else(|payload| resume_unwind(payload))
+}
+
+/// The global runtime, or why it did not start.
+static GLOBAL: OnceLock<Result<Runtime, (io::ErrorKind, String)>> = OnceLock::new();
+
 /// The global runtime, started on first use.
 pub(crate) fn global() -> io::Result<&'static Sched> {
-    static GLOBAL: OnceLock<Result<Runtime, (io::ErrorKind, String)>> = OnceLock::new();
-    let global =
-        GLOBAL.get_or_init(|| Config::from_env().and_then(Runtime::start).map_err(|e| (e.kind(), e.to_string())));
-    match global {
+    global_or(|| Config::from_env().and_then(Runtime::start))
+}
+
+/// The same, with other settings than those of the environment. An error if it runs already.
+pub(crate) fn start_global(set: fn(RuntimeBuilder) -> RuntimeBuilder) -> io::Result<&'static Sched> {
+    let mut started = false;
+    let sched = global_or(|| {
+        started = true;
+        set(Config::from_env()?.into()).build()
+    })?;
+    if started { Ok(sched) } else { Err(io::Error::other("the global runtime was started before main")) }
+}
+
+fn global_or(start: impl FnOnce() -> io::Result<Runtime>) -> io::Result<&'static Sched> {
+    match GLOBAL.get_or_init(|| start().map_err(|e| (e.kind(), e.to_string()))) {
         Ok(runtime) => Ok(&runtime.sched),
         Err((kind, message)) => Err(io::Error::new(*kind, message.clone())),
     }

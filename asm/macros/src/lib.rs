@@ -1,4 +1,5 @@
-//! `#[prologue]`: the stack check of Morestack, put into a function by hand.
+//! `#[prologue]`: the stack check of Morestack, put into a function by hand. And `#[main]` and `#[test]`, which run a
+//! function as a green thread (`entry.rs`).
 //!
 //! A function that carries the check can grow the stack it runs on and can be preempted; one that does not runs in the
 //! room that `STACK_GUARD` keeps for it. The check itself is `morestack::__private::prologue!`. This crate decides only
@@ -29,6 +30,7 @@
 //!   `morestack` the path is `::morestack`, which `extern crate self as morestack` provides.
 
 mod args;
+mod entry;
 mod expand;
 mod function;
 
@@ -93,6 +95,39 @@ use quote::quote;
 #[proc_macro_attribute]
 pub fn prologue(args: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(args.into(), item.into(), &morestack()).into()
+}
+
+/// Runs `main` as the first green thread of the global runtime.
+///
+/// It goes on `fn main()` with any result that std allows there, and on `async fn main()`, which is driven by
+/// `morestack::block_on`. When it returns the process ends, as without the attribute, and with the same exit code; other green
+/// threads that are still running are not waited for.
+///
+/// # Options
+///
+/// Those of `morestack::RuntimeBuilder`, for the global runtime. What is not given comes from the environment
+/// (`MORESTACK_WORKERS` and so on), else it is the default.
+///
+/// | option | value |
+/// |---|---|
+/// | `workers`, `max_threads`, `stack_size`, `max_stack_size` | an expression: a number, sizes in bytes |
+/// | `time_slice`, `freeze_after` | a string: a whole number of `ns`, `us`, `ms` or `s`, as `"100us"`, or `"off"` |
+/// | `pin_workers` | `true` or `false` |
+/// | `thread_name` | a string |
+///
+/// If the runtime cannot start with them, the process ends with one line that says why, and exit code 2.
+#[proc_macro_attribute]
+pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
+    entry::expand(entry::Entry::Main, args.into(), item.into(), &morestack()).into()
+}
+
+/// Makes a test of a function, which runs as the first green thread of a runtime of its own.
+///
+/// It takes what `#[test]` does, `async fn`s, and the options of `#[morestack::main]`. `#[ignore]` and `#[should_panic]` go
+/// beside it.
+#[proc_macro_attribute]
+pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
+    entry::expand(entry::Entry::Test, args.into(), item.into(), &morestack()).into()
 }
 
 /// The path of the crate `morestack` as the calling crate knows it.
