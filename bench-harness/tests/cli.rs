@@ -2,10 +2,11 @@
 
 use std::process::{Command, Output};
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "yield",
     "spawn_join",
     "pingpong",
+    "mutex",
     "fib_forkjoin",
     "timers",
     "preemption_cost",
