@@ -223,7 +223,7 @@ impl Batch {
 
 /// Rounds of looking at a lock before waiting in its queue; each has twice as many pauses as the one before, of 10 to 50 ns.
 /// A green thread looks once more: to park costs little, and who looks slows the holder, whose cache line that is. In the
-/// benchmark `mutex`, with two workers and `go`, 15 pauses take half as long again as one.
+/// benchmark `mutex`, with two workers and `go`, 15 pauses take a quarter to a half longer than one.
 const ROUNDS: u32 = 1;
 
 /// The same for an OS thread, whose wake-up is a system call: 63 pauses, 1 to 3 us.
