@@ -23,8 +23,8 @@
 //! *Which P*: sysmon finds the M by a P, and the M may have changed its P since. So the M's own word counts, which is at
 //! rest while the claim stands.
 //!
-//! *What the M runs stays.* While the claim stands the M cannot come in, so its green thread can neither end nor be
-//! replaced: sysmon may read its name.
+//! *What the M runs stays.* While the claim stands the M cannot come in, so no green thread that it runs is freed, even if it
+//! ends directly ([`crate::direct`]) and another goes on: sysmon may read its name.
 //!
 //! *The fences.* Coming in is on the path of every spawn and wake-up, claims are rare. So the light fence only keeps the
 //! compiler from reordering, and the heavy one makes all other CPUs execute a fence: `membarrier(2)`. The kernel may not

@@ -156,7 +156,8 @@ fn system_call(m: &M) -> Option<u64> {
 /// The green thread that `m` runs, which is out.
 fn name(m: &M) -> Option<String> {
     let claim = m.hold.claim()?;
-    // SAFETY: while the claim stands `m` cannot come in, so its green thread cannot end; null before the first.
+    // SAFETY: while the claim stands `m` cannot come in, so what it runs, or ran a moment ago, is not freed; null before the
+    // first.
     let name = unsafe { m.curg().as_ref() }.map(|g| format!("green thread '{}' (id {})", g.label(), g.id));
     drop(claim);
     name

@@ -45,7 +45,8 @@ use crate::{fault, fork, m, sysmon, worker};
 /// resumed, as goroutines are when `main` returns: their destructors do not run. Those that never started are dropped.
 /// Joining either gives [`RuntimeStopped`](crate::RuntimeStopped). To let them finish, join them or call
 /// [`shutdown`](Runtime::shutdown). Dropping waits for the workers, so a green thread that never reaches a safepoint
-/// keeps it from returning; dropped by one of its own green threads, a runtime does not wait.
+/// keeps it from returning, and so does one that waits in `std` for a thread which joins a green thread of the same runtime;
+/// dropped by one of its own green threads, a runtime does not wait.
 ///
 /// # `fork`
 ///

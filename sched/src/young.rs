@@ -28,6 +28,7 @@
 //!
 //! *Nothing is lost, nothing is taken twice*: a slot changes from null by the owner alone, and to null by a compare-exchange
 //! alone, which nobody but one wins. A thief that reads old ends takes another entry than it meant to: just as good.
+//! An address that comes back with another entry meanwhile does no harm: an entry is not looked at before it is taken.
 //! `loom.rs` checks this on a model.
 
 use std::cell::Cell;
