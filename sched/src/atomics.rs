@@ -5,7 +5,7 @@
 //! | [`idle`](crate::idle), [`m`](crate::m) | submitting, going idle, waiting for a P; the inbox |
 //! | [`hold`](crate::hold) | who holds a P |
 //! | [`parker`](crate::parker) | the token of a worker |
-//! | [`token`](crate::token) | the park token |
+//! | [`token`](crate::token), [`timed`](crate::timed) | the park token, and who ends a wait |
 //! | [`join`](crate::join) | who waits for the end |
 //! | [`young`](crate::young) | the latest spawns |
 //! | [`sysmon`](crate::sysmon) | its alarm |
@@ -26,9 +26,11 @@ mod real {
     pub(crate) use std::cell::Cell;
     use std::sync::OnceLock;
     use std::sync::atomic::Ordering::SeqCst;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, fence};
     use std::sync::atomic::{AtomicU32, compiler_fence};
-    pub(crate) use std::thread::{Thread, current as current_thread, park as park_thread, yield_now};
+    pub(crate) use std::thread::{
+        Thread, current as current_thread, park as park_thread, park_timeout as park_thread_timeout, yield_now,
+    };
     use std::time::Instant;
 
     pub(crate) use parking_lot::{Mutex, MutexGuard};
@@ -86,11 +88,11 @@ mod real {
 mod model {
     use std::ops::{Deref, DerefMut};
     use std::sync::atomic::Ordering::Relaxed;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     pub(crate) use loom::cell::Cell;
     use loom::sync::atomic::AtomicU32;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU64, AtomicUsize};
     pub(crate) use loom::thread::{Thread, current as current_thread, park as park_thread, yield_now};
 
     #[cfg(test)]
@@ -107,6 +109,11 @@ mod model {
     pub(crate) fn heavy_fence() -> bool {
         fence(std::sync::atomic::Ordering::SeqCst);
         true
+    }
+
+    /// The time passes: at once, or after anything that the others do before the next step.
+    pub(crate) fn park_thread_timeout(_: Duration) {
+        yield_now();
     }
 
     #[derive(Default)]

@@ -47,6 +47,7 @@ use crate::parked::Place;
 use crate::sched::Sched;
 use crate::site::Site;
 use crate::task::{FIRST_REFS, GArc, VTable};
+use crate::token::Seq;
 use morestack_asm::GHead;
 use morestack_stacks::Frozen;
 
@@ -98,9 +99,6 @@ pub(crate) struct G {
     /// First, so that a `*mut GHead` of a green thread is a `*const G`. The owner's.
     head: UnsafeCell<GHead>,
     status: AtomicU8,
-    /// The park token, and that of waits which end once: see [`crate::token`].
-    pub(crate) token: atomics::AtomicU8,
-    pub(crate) wait: atomics::AtomicU8,
     /// What became of the result: see [`crate::task`].
     pub(crate) fate: AtomicU8,
     /// Resumes only on the M that started it.
@@ -111,6 +109,17 @@ pub(crate) struct G {
     pub(crate) grew: Cell<bool>,
     /// The logarithm of the size of the stack that it started with. The owner's.
     pub(crate) first_log: Cell<u8>,
+    /// It runs on a [segment](crate::segment). The owner's.
+    pub(crate) on_segment: Cell<bool>,
+    /// Preemptions since its stack changed its size. The owner's.
+    pub(crate) calm: Cell<u8>,
+    /// The park token, and that of waits which end once: see [`crate::token`].
+    pub(crate) token: atomics::AtomicU16,
+    pub(crate) wait: atomics::AtomicU16,
+    /// Its last wait with a deadline. The owner's.
+    pub(crate) seq: Cell<Seq>,
+    /// Nesting depth of `without_preemption`. The running green thread's own.
+    pub(crate) preempt_off: Cell<u16>,
     /// Its stack, packed; until it is thawed, the head names the stack that it had. The owner's.
     pub(crate) frozen: Cell<Option<Frozen>>,
     /// The M that started it. Written once, by the first `execute`. The owner's.
@@ -122,14 +131,8 @@ pub(crate) struct G {
     pub(crate) place: Place,
     /// Its [task-locals](crate::local), once it has used one. The running green thread's own.
     pub(crate) locals: Cell<Option<NonNull<Locals>>>,
-    /// It runs on a [segment](crate::segment). The owner's.
-    pub(crate) on_segment: Cell<bool>,
     /// A [waker](crate::future) of it was woken.
     pub(crate) woken: AtomicBool,
-    /// Nesting depth of `without_preemption`. The running green thread's own.
-    pub(crate) preempt_off: Cell<u32>,
-    /// Preemptions since its stack changed its size. The owner's.
-    pub(crate) calm: Cell<u32>,
     /// References, and what is behind the `G` in memory: see [`crate::task`].
     pub(crate) refs: AtomicUsize,
     pub(crate) vtable: &'static VTable,
@@ -147,10 +150,9 @@ pub(crate) struct G {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<G>() <= 232);
 
-// SAFETY: the fields that are not Sync (head, long, grew, first_log, frozen, home, locals, on_segment,
-// preempt_off, calm, sudog) are touched by
-// the owner alone, and ownership passes only by the synchronised hand-overs of the module header. `place` has rules of its
-// own, in its module.
+// SAFETY: the fields that are not Sync (head, long, grew, first_log, on_segment, calm, seq, preempt_off, frozen, home, locals,
+// sudog) are touched by the owner alone, and ownership passes only by the synchronised hand-overs of the module header. `place`
+// has rules of its own, in its module.
 unsafe impl Send for G {}
 // SAFETY: as above.
 unsafe impl Sync for G {}
@@ -188,8 +190,9 @@ impl G {
             preempt_off: Cell::new(0),
             calm: Cell::new(0),
             status: AtomicU8::new(Status::Idle as u8),
-            token: atomics::AtomicU8::new(0),
-            wait: atomics::AtomicU8::new(0),
+            token: atomics::AtomicU16::new(0),
+            wait: atomics::AtomicU16::new(0),
+            seq: Cell::default(),
             fate: AtomicU8::new(0),
             tied: new.tied,
             long: Cell::new(false),

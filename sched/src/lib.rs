@@ -37,7 +37,7 @@
 //! | `g`, `task`, `blocks`, `m`, `p`, `sched` | the green thread and its memory, the OS thread, the right to run, and what all share: who may touch what |
 //! | `schedule` | the scheduler loop: where the next green thread comes from |
 //! | `ready`, `young`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
-//! | `token`, `park`, `timers`, `join`, `direct`, `future`, [`channel`], [`sync`] | waiting |
+//! | `token`, `park`, `timers`, `timed`, `join`, `direct`, `future`, [`channel`], [`sync`] | waiting |
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
 //! | `scope` | lending a parent's locals |
 //! | `local` | task-locals |
@@ -90,6 +90,7 @@ mod sysmon;
 mod task;
 mod thread;
 mod tied;
+mod timed;
 mod timers;
 mod token;
 mod worker;
@@ -118,7 +119,7 @@ pub use morestack_macros::prologue;
 /// ```
 pub use morestack_macros::test;
 pub use newstack::StackOverflow;
-pub use park::{checkpoint, park, sleep, sleep_until, without_preemption, yield_now};
+pub use park::{checkpoint, park, park_timeout, sleep, sleep_until, without_preemption, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, Unfinished};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{Builder, Stack, go, spawn};
@@ -129,6 +130,31 @@ pub use thread::{Thread, ThreadId, current};
 pub mod __private {
     pub use crate::entry::{main, test};
     pub use morestack_asm::prologue;
+
+    use crate::channel::{Receiver, Sender};
+
+    /// The end of a channel that `select!` was given, by value or by reference.
+    pub trait Of<E> {
+        fn of(&self) -> &E;
+    }
+
+    impl<T> Of<Receiver<T>> for Receiver<T> {
+        fn of(&self) -> &Receiver<T> {
+            self
+        }
+    }
+
+    impl<T> Of<Sender<T>> for Sender<T> {
+        fn of(&self) -> &Sender<T> {
+            self
+        }
+    }
+
+    impl<E, R: Of<E> + ?Sized> Of<E> for &R {
+        fn of(&self) -> &E {
+            (**self).of()
+        }
+    }
 }
 
 /// The README's example, as a test.

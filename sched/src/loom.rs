@@ -17,6 +17,7 @@
 //! | [`hold`] | [`crate::hold`]: taking the P of one that is out | two hold a P |
 //! | [`parker`], [`parker_with_alarm`] | [`crate::parker`] | a token is lost, or what was written before it is not seen |
 //! | [`token`], [`token_with_a_scanner`] | [`crate::token`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
+//! | [`contested`] | [`crate::token`], [`crate::channel`]: a wait with several wakers | the same; a value is lost or there twice; a timer ends a later wait |
 //! | [`join`], [`join_from_outside`], [`polls`], [`poll_and_join`] | [`crate::join`] | a joiner waits for ever, or finds no result; the runtime is freed under one |
 //! | [`young`] | [`crate::young`] | an entry is lost, taken twice, or taken before it was written |
 //! | [`alarm`] | [`crate::sysmon`]: going to sleep | sysmon sleeps while a worker is busy |
@@ -53,7 +54,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use crate::atomics::{AtomicBool, AtomicU8, AtomicUsize};
+use crate::atomics::{AtomicBool, AtomicU16, AtomicUsize};
 use crate::g::G;
 use crate::hold::Hold;
 use crate::idle::{Idle, Sleep, SleepState, Workers};
@@ -67,7 +68,7 @@ use crate::sync::rwlock::{READER, RawRwLock};
 use crate::sync::semaphore::{self, PERMIT, RawSemaphore};
 use crate::sysmon::Alarm;
 use crate::timers::{HELP_AFTER, NEVER, Timers};
-use crate::token::{PARKED, Token};
+use crate::token::{NOTIFIED, PARKED, Seq, TIMED_OUT, Token};
 use crate::young::Young;
 
 /// Runs `model`, interrupting threads that could go on up to so many times per run; `LOOM_MAX_PREEMPTIONS` overrides it.
@@ -645,7 +646,7 @@ fn parker_with_a_relaxed_token() {
 
 /// A green thread that parks until others have written, with the steps that can be done wrong.
 struct Green {
-    token: AtomicU8,
+    token: AtomicU16,
     written: Vec<AtomicUsize>,
     /// Its head and stack: the owner's.
     stack: UnsafeCell<()>,
@@ -657,7 +658,7 @@ struct Green {
 
 #[derive(Clone, Copy)]
 struct Steps {
-    notify: fn(Token<'_>) -> u8,
+    notify: fn(Token<'_>) -> u16,
     clear: fn(Token<'_>),
     publish: fn(&Green) -> bool,
     scan: fn(Token<'_>) -> bool,
@@ -666,7 +667,7 @@ struct Steps {
 
 const STEPS: Steps = Steps {
     notify: |token| token.notify(),
-    clear: |token| token.clear(),
+    clear: |token| _ = token.clear(),
     publish: Green::save_and_publish,
     scan: |token| token.scan(),
     end_scan: |token| token.end_scan(),
@@ -675,7 +676,7 @@ const STEPS: Steps = Steps {
 impl Green {
     fn new(steps: Steps, unparkers: usize) -> Green {
         Green {
-            token: AtomicU8::new(0),
+            token: AtomicU16::new(0),
             written: (0..unparkers).map(|_| AtomicUsize::new(0)).collect(),
             stack: UnsafeCell::new(()),
             runnable: Mutex::new(0),
@@ -817,6 +818,163 @@ fn token_with_mistakes() {
         published
     };
     assert!(fails(4, move || Green::model(Steps { publish, ..STEPS }, 2, false)));
+}
+
+/// A green thread that waits for two values, with a deadline each time; their sender; and the timer of the first wait, which may
+/// fire at any time.
+struct Contested {
+    token: AtomicU16,
+    /// Its sudog in the channel's queue, with its slot, by the number of the wait; and the outcome.
+    queue: Mutex<Queue>,
+    /// Its head and stack: the owner's.
+    stack: UnsafeCell<()>,
+    runnable: Mutex<usize>,
+    run: Condvar,
+    steps: ContestedSteps,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiter: Option<u16>,
+    slot: usize,
+    done: bool,
+}
+
+#[derive(Clone, Copy)]
+struct ContestedSteps {
+    /// Under the lock: sends 1 to the one that waits; how it is to be woken, or none if it could not be sent.
+    send: fn(&Contested, &mut Queue) -> Option<u16>,
+    time_out: fn(Token<'_>) -> Option<u16>,
+    /// The waiter, when it runs again: what it received, after which the next wait may begin.
+    end: fn(&Contested) -> Option<usize>,
+}
+
+const CONTESTED: ContestedSteps = ContestedSteps {
+    send: |contested, queue| {
+        queue.waiter.take()?;
+        queue.slot = 1;
+        queue.done = true;
+        let claimed = Token(&contested.token).claim(NOTIFIED);
+        queue.done = claimed.is_some();
+        claimed
+    },
+    time_out: |token| token.time_out(Seq(1)),
+    end: |contested| {
+        let received = contested.dequeue();
+        Token(&contested.token).reset();
+        received
+    },
+};
+
+impl Contested {
+    fn dequeue(&self) -> Option<usize> {
+        let mut queue = self.queue.lock().unwrap();
+        queue.waiter = None;
+        queue.done.then_some(queue.slot)
+    }
+
+    fn wake(&self, before: Option<u16>) {
+        if before == Some(PARKED) {
+            self.stack.with_mut(|_| ());
+            let mut runnable = self.runnable.lock().unwrap();
+            *runnable += 1;
+            assert_eq!(*runnable, 1, "it is made ready twice");
+            self.run.notify_one();
+        }
+    }
+
+    /// The wait of this number, by its waiter.
+    fn wait(&self, seq: u16, timed: bool) -> Option<usize> {
+        *self.queue.lock().unwrap() = Queue { waiter: Some(seq), slot: 0, done: false };
+        self.stack.with_mut(|_| ());
+        let token = Token(&self.token);
+        if if timed { token.publish_timed(Seq(seq)) } else { token.publish(PARKED) } {
+            let mut runnable = self.runnable.lock().unwrap();
+            while *runnable == 0 {
+                runnable = self.run.wait(runnable).unwrap();
+            }
+            *runnable = 0;
+            drop(runnable);
+            self.stack.with_mut(|_| ());
+        }
+        (self.steps.end)(self)
+    }
+
+    /// All waits but the first have no other end than a value.
+    fn model(steps: ContestedSteps) {
+        let contested = Arc::new(Contested {
+            token: AtomicU16::new(0),
+            queue: Mutex::default(),
+            stack: UnsafeCell::new(()),
+            runnable: Mutex::new(0),
+            run: Condvar::new(),
+            steps,
+        });
+        let timer = {
+            let contested = contested.clone();
+            thread::spawn(move || contested.wake((contested.steps.time_out)(Token(&contested.token))))
+        };
+        let sender = {
+            let contested = contested.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    // Until somebody waits whom the timer has not been faster for.
+                    loop {
+                        let before = (contested.steps.send)(&contested, &mut contested.queue.lock().unwrap());
+                        contested.wake(before);
+                        if before.is_some() {
+                            break;
+                        }
+                        thread::yield_now();
+                    }
+                }
+            })
+        };
+        let first = contested.wait(1, true);
+        assert!(first != Some(0), "a value that nobody sent");
+        for seq in if first.is_none() { 2..=3 } else { 2..=2 } {
+            assert_eq!(contested.wait(seq, true), Some(1), "a wait was ended by the timer of another");
+        }
+        timer.join().unwrap();
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn contested() {
+    check(3, || Contested::model(CONTESTED));
+}
+
+/// Seeded: one step is done wrong.
+#[test]
+fn contested_with_mistakes() {
+    // The timer does not look at the number: it ends a later wait.
+    let time_out = |token: Token<'_>| {
+        let parked = token.state() == PARKED;
+        if parked { token.claim(TIMED_OUT) } else { None }
+    };
+    assert!(fails(3, move || Contested::model(ContestedSteps { time_out, ..CONTESTED })));
+
+    // The sender swaps: it does not see that the timer was faster.
+    let send = |contested: &Contested, queue: &mut Queue| {
+        queue.waiter.take()?;
+        (queue.slot, queue.done) = (1, true);
+        Some(Token(&contested.token).notify())
+    };
+    let late = |contested: &Contested| {
+        let timed_out = Token(&contested.token).state() == TIMED_OUT;
+        let received = contested.dequeue().filter(|_| !timed_out);
+        Token(&contested.token).reset();
+        received
+    };
+    assert!(fails(3, move || Contested::model(ContestedSteps { send, end: late, ..CONTESTED })));
+
+    // The waiter takes its token before it has left the queue: a sender claims a wait that is over.
+    let end = |contested: &Contested| {
+        Token(&contested.token).reset();
+        contested.dequeue()
+    };
+    assert!(fails(3, move || Contested::model(ContestedSteps { end, ..CONTESTED })));
 }
 
 /// A worker that wakes twice; sysmon has to see it busy.

@@ -1,4 +1,4 @@
-//! Blocking and waking a green thread: `park`, `unpark`, `yield_now`, `sleep`.
+//! Blocking and waking a green thread: `park`, `park_timeout`, `unpark`, `yield_now`, `sleep`.
 //!
 //! Each green thread has a token, as `std::thread` has; [`crate::token`] has the protocol.
 //!
@@ -11,7 +11,6 @@
 //! panic therefore blocks its OS thread (PARKED_OS) instead of leaving it; `yield_now` does nothing then. The handle of
 //! that OS thread stays where it is when it has been used: a waker may be late, and the next one needs it then.
 
-use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 use morestack_asm::{GHead, mcall, prologue, switch};
@@ -20,8 +19,9 @@ use crate::g::{G, GRef, Status};
 use crate::m::{self, M};
 use crate::ready::{Next, ready_here};
 use crate::task::GArc;
-use crate::token::{PARKED, PARKED_OS, Token, wake};
-use crate::{parked, schedule};
+use crate::timed::Timer;
+use crate::token::{PARKED, PARKED_OS, TIMED_OUT, Token, wake};
+use crate::{parked, schedule, timed};
 
 /// Blocks the calling thread until its token is made available by [`Thread::unpark`](crate::Thread::unpark), and takes
 /// it. Returns at once if it is available already.
@@ -54,11 +54,49 @@ pub fn park() {
         return;
     }
     if std::thread::panicking() {
-        return park_os(g);
+        return park_os(g, None);
     }
     // SAFETY: on a green thread, not unwinding; `park_m` publishes it to one waker at most.
     unsafe { mcall(park_m, 0) };
     token.clear();
+}
+
+/// As [`park`], for `duration` at most.
+///
+/// As `std::thread::park_timeout`: it does not say which of the two it was, and may return without a token before the time is
+/// over.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// let waiter = morestack::spawn(|| {
+///     let start = Instant::now();
+///     morestack::park_timeout(Duration::from_secs(60));
+///     start.elapsed()
+/// });
+/// waiter.thread().unpark();
+/// assert!(waiter.join().unwrap() < Duration::from_secs(60));
+/// ```
+pub fn park_timeout(duration: Duration) {
+    let Some(g) = m::current_g() else {
+        return std::thread::park_timeout(duration);
+    };
+    let Some(deadline) = Instant::now().checked_add(duration) else {
+        // Further than the clock reaches.
+        return park();
+    };
+    let token = Token::of(g);
+    if token.take() {
+        return;
+    }
+    if std::thread::panicking() {
+        return park_os(g, Some(deadline));
+    }
+    while Instant::now() < deadline {
+        timed::rest_until(|g| Token::of(g), deadline);
+        if token.clear() != TIMED_OUT {
+            break;
+        }
+    }
 }
 
 unsafe fn park_m(head: *mut GHead, _: usize) {
@@ -78,13 +116,17 @@ pub(crate) fn rest(m: &M, g: GRef, token: Token<'_>) {
     }
 }
 
-fn park_os(g: &G) {
+fn park_os(g: &G, deadline: Option<Instant>) {
     let me = std::thread::current();
     g.join.others.lock().get_or_insert_default().os_thread = Some(me);
     let token = Token::of(g);
     if token.publish(PARKED_OS) {
-        while token.0.load(Acquire) == PARKED_OS {
-            std::thread::park();
+        while token.state() == PARKED_OS {
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => std::thread::park(),
+                Some(Duration::ZERO) => break,
+                Some(left) => std::thread::park_timeout(left),
+            }
         }
     }
     token.clear();
@@ -195,12 +237,12 @@ unsafe fn sleep_long_m(head: *mut GHead, when: usize) {
 }
 
 /// Lets `g` wait until `when`, from here on its timer's.
-pub(crate) fn sleep_until_timer(m: &M, g: GRef, when: u64) {
+fn sleep_until_timer(m: &M, g: GRef, when: u64) {
     g.set_status(Status::Running, Status::Waiting);
     let published = Token::of_wait(&g).publish(PARKED);
     debug_assert!(published, "nobody wakes a sleeper before its timer is set");
     // SAFETY: on the thread of `m`, which holds its P.
-    unsafe { m.p().timers.insert(when, g, g.tied) };
+    unsafe { m.p().timers.insert(when, Timer::sleeper(g), g.tied) };
 }
 
 /// Runs `f` without preempting it: a request that arrives meanwhile is answered when `f` has returned. Nests.
@@ -215,9 +257,10 @@ pub(crate) fn sleep_until_timer(m: &M, g: GRef, when: u64) {
 pub fn without_preemption<R>(f: impl FnOnce() -> R) -> R {
     struct Allow;
     impl Allow {
-        fn change(by: i32) -> u32 {
+        fn change(by: i16) -> u16 {
             m::current_g().map_or(1, |g| {
-                g.preempt_off.set(g.preempt_off.get().wrapping_add_signed(by));
+                let depth = g.preempt_off.get().checked_add_signed(by);
+                g.preempt_off.set(depth.expect("without_preemption nests less deep"));
                 g.preempt_off.get()
             })
         }

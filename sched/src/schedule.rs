@@ -48,8 +48,8 @@ use crate::g::{GRef, Payload, Status};
 use crate::idle::{Sleep, Workers};
 use crate::m::M;
 use crate::ready::{Next, age, ready};
-use crate::token::{PARKED, Token};
-use crate::{direct, join, local, p, park, parked, stack, stress, task, timers, worker};
+use crate::timed::Timer;
+use crate::{direct, join, local, p, parked, stack, stress, task, timers, worker};
 
 /// See "Order", 2 and 4.
 pub(crate) const INJECTOR_TICK: u32 = 61;
@@ -186,10 +186,12 @@ fn retire_p(m: &M) -> bool {
     // The first is always in use.
     let heir = &sched.ps[0];
     // SAFETY: on the thread of `m`, which holds its P.
-    heir.timers.adopt(unsafe { p.timers.take_all() });
+    let (stale, sleepers) = unsafe { p.timers.take_all() }.into_iter().partition(|(_, timer)| timer.is_stale());
+    heir.timers.adopt(sleepers);
     p.idle.store(true, Relaxed);
     threads.retired.push(p.index);
     drop(threads);
+    Vec::into_iter(stale).for_each(|(_, timer)| timer.release());
     sched.idle.wake_holder(sched, heir.index);
     sched.idle.wakep(sched);
     true
@@ -233,13 +235,17 @@ pub(crate) fn directly(m: &M, g: GRef) -> Option<GRef> {
 fn due(m: &M) -> Option<GRef> {
     let p = m.p();
     // SAFETY: on the thread of `m`, which holds its P.
-    while let Some((late, g)) = unsafe { p.timers.take_due() } {
+    while let Some((late, timer)) = unsafe { p.timers.take_due() } {
+        if timer.is_stale() {
+            timer.release();
+            continue;
+        }
         p.stats.late(late);
         if late > timers::HELP_AFTER && p.timers.want_help(timers::now()) {
             m.sched().idle.wakep(m.sched());
         }
-        // Otherwise sysmon, which is at its stack, wakes it when it is done.
-        if Token::of_wait(&g).notify() == PARKED {
+        // Otherwise sysmon, which is at its stack, wakes it when it is done; or another did just now.
+        if let Some(g) = timer.fire() {
             g.set_status(Status::Waiting, Status::Runnable);
             match elsewhere(m, g) {
                 None => return Some(g),
@@ -279,16 +285,20 @@ fn steal_due(m: &M, victim: &p::P) -> Option<GRef> {
     }
     let mut first = None;
     for _ in 0..timers::STOLEN {
-        let Some((when, g)) = victim.timers.steal(now.saturating_sub(timers::HELP_AFTER)) else {
+        let Some((when, timer)) = victim.timers.steal(now.saturating_sub(timers::HELP_AFTER)) else {
             break;
         };
+        if timer.is_stale() {
+            timer.release();
+            continue;
+        }
         if first.is_some() {
             // SAFETY: on the thread of `m`, which holds its P.
-            unsafe { m.p().timers.insert(when, g, false) };
+            unsafe { m.p().timers.insert(when, timer, false) };
             continue;
         }
         m.p().stats.late(now - when);
-        if Token::of_wait(&g).notify() == PARKED {
+        if let Some(g) = timer.fire() {
             g.set_status(Status::Waiting, Status::Runnable);
             match elsewhere(m, g) {
                 Some(g) => ready(m.sched(), g, Next::Tail),
@@ -461,13 +471,11 @@ fn execute(m: &M, g: GRef) -> bool {
             }
             return true;
         }
-        if g.frozen.get().is_some() {
-            if let Err(error) = stack::thaw(m, &g) {
-                wait_for_memory(m, g, &error);
-                return false;
-            }
-            // If it had to wait for memory, that is over.
-            Token::of_wait(&g).reset();
+        if g.frozen.get().is_some()
+            && let Err(error) = stack::thaw(m, &g)
+        {
+            wait_for_memory(m, g, &error);
+            return false;
         }
         (*head).m = m.head_ptr();
         (*head).stackguard0 = stack::guard(&g);
@@ -527,9 +535,10 @@ fn wait_for_memory(m: &M, g: GRef, error: &StackError) {
             g.id
         );
     });
-    g.set_status(Status::Runnable, Status::Running);
-    Token::of_wait(&g).reset();
-    park::sleep_until_timer(m, g, timers::now() + MEMORY_PAUSE);
+    g.set_status(Status::Runnable, Status::Waiting);
+    // Its tokens stay as they are: they are those of the wait that is over.
+    // SAFETY: on the thread of `m`, which holds its P.
+    unsafe { m.p().timers.insert(timers::now() + MEMORY_PAUSE, Timer::owner(g), g.tied) };
 }
 
 /// The first function of every green thread, on its own stack.
@@ -601,7 +610,8 @@ pub(crate) fn abandon_all(m: &M) {
     m.take_resume();
     if let Some(p) = m.p_if_any() {
         // SAFETY: on the thread of `m`, which holds its P; no other reference is in use.
-        let (_, queued) = unsafe { (p.timers.take_all(), p.take_all()) };
+        let (sleepers, queued) = unsafe { (p.timers.take_all(), p.take_all()) };
+        sleepers.into_iter().for_each(|(_, timer)| timer.release());
         m.sched().leave_unstarted(queued.filter(|g| g.status() == Status::Idle));
     }
 }

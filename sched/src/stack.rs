@@ -18,7 +18,7 @@ use crate::stress;
 
 /// Slices without growth after which a green thread that never waits is asked to shrink: a tenth of a second by the default
 /// slice, as long as a wait must be to have the same effect.
-const CALM: u32 = 100;
+const CALM: u8 = 100;
 
 /// A stack for a green thread that runs for the first time.
 ///

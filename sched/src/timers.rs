@@ -1,6 +1,7 @@
 //! The timers of a P: who sleeps until when.
 //!
-//! A sleeping green thread is owned by its entry here, until somebody takes the entry because its time has come.
+//! A sleeping green thread is owned by its entry here, until somebody takes the entry because its time has come. One that
+//! waits for something else, with a deadline, is not: what its entry does then, and when it goes, is [`crate::timed`]'s.
 //!
 //! | heap | holds | put in by | taken by |
 //! |---|---|---|---|
@@ -61,9 +62,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::atomics::{AtomicU64, Mutex};
-use crate::g::GRef;
+use crate::atomics::{AtomicU64, AtomicUsize, Mutex};
 use crate::p;
+use crate::timed::Timer;
 
 /// No timer.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -122,11 +123,14 @@ pub(crate) const LOOKED_AT: usize = 16;
 /// clock costs as much as a switch.
 const LOOK_EVERY: u64 = 1_000;
 
-pub(crate) struct Timers<T = GRef> {
+pub(crate) struct Timers<T = Timer> {
     own: UnsafeCell<Heap<T>>,
     shared: Mutex<Heap<T>>,
     next_own: AtomicU64,
     next_shared: AtomicU64,
+    /// Entries of either heap whose waits have ended before their time: about as many.
+    stale_own: AtomicUsize,
+    stale_shared: AtomicUsize,
     /// The last look at the clock: the time stamp, and the time. From here on the holder's.
     looked: Cell<(u64, u64)>,
     /// When it last took a sleeper.
@@ -144,6 +148,8 @@ impl<T: Copy> Timers<T> {
             shared: Mutex::new(Heap::new()),
             next_own: AtomicU64::new(NEVER),
             next_shared: AtomicU64::new(NEVER),
+            stale_own: AtomicUsize::new(0),
+            stale_shared: AtomicUsize::new(0),
             looked: Cell::new((0, 0)),
             served: Cell::new(0),
             slack: Cell::new(SLACK),
@@ -279,6 +285,43 @@ impl<T: Copy> Timers<T> {
         at
     }
 
+    /// The wait of an entry has ended before its time. If there are many such, sweeps: drops those that `is_stale` says it
+    /// has dropped. `holds` says whether the calling thread's M holds the P: what is tied is swept then only.
+    ///
+    /// # Safety
+    ///
+    /// That is so.
+    pub(crate) unsafe fn ended(&self, tied: bool, holds: bool, is_stale: impl FnMut(T) -> bool) {
+        let stale = if tied { &self.stale_own } else { &self.stale_shared };
+        let count = stale.fetch_add(1, Ordering::Relaxed) + 1;
+        if !count.is_multiple_of(SWEEP_EVERY) {
+            return;
+        }
+        if !tied {
+            let mut heap = self.shared.lock();
+            if heap.entries.len() <= 2 * count {
+                stale.store(0, Ordering::Relaxed);
+                heap.sweep(is_stale);
+                self.next_shared.store(heap.next(), Ordering::Relaxed);
+            }
+        } else if holds {
+            // SAFETY: only the holder reaches it, and no reference outlives a call.
+            let heap = unsafe { &mut *self.own.get() };
+            if heap.entries.len() <= 2 * count {
+                stale.store(0, Ordering::Relaxed);
+                heap.sweep(is_stale);
+                self.next_own.store(heap.next(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Entries.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        // SAFETY: a test's.
+        self.shared.lock().entries.len() + unsafe { &*self.own.get() }.entries.len()
+    }
+
     /// Takes sleepers over from another P, which goes out of use. The caller then wakes the worker that idles with this one.
     pub(crate) fn adopt(&self, sleepers: Vec<(u64, T)>) {
         let mut heap = self.shared.lock();
@@ -308,6 +351,10 @@ struct Heap<T> {
 }
 
 const ARITY: usize = 4;
+
+/// A heap is swept when as many of its entries are stale as are not, which is looked at whenever so many more are. So it is
+/// twice as long as it need be, and this, at most.
+const SWEEP_EVERY: usize = 64;
 
 /// Entries that a heap keeps room for after a crowd has left.
 const KEPT: usize = 1024;
@@ -344,23 +391,42 @@ impl<T: Copy> Heap<T> {
         let Some(&first) = entries.first() else {
             return Some(last);
         };
-        let mut at = 0;
-        loop {
-            let below = ARITY * at + 1;
-            let end = (below + ARITY).min(entries.len());
-            let Some(least) = (below..end).min_by_key(|&i| entries[i].0).filter(|&i| entries[i].0 < last.0) else {
-                break;
-            };
-            entries[at] = entries[least];
-            at = least;
+        sift_down(entries, 0, last);
+        self.shrink();
+        Some(first)
+    }
+
+    /// Drops those for which `is_stale`, and makes a heap of the rest.
+    fn sweep(&mut self, mut is_stale: impl FnMut(T) -> bool) {
+        self.entries.retain(|&(_, g)| !is_stale(g));
+        for at in (0..self.entries.len().div_ceil(ARITY)).rev() {
+            let entry = self.entries[at];
+            sift_down(&mut self.entries, at, entry);
         }
-        entries[at] = last;
-        // A vector does not shrink by itself.
+        self.shrink();
+    }
+
+    /// A vector does not shrink by itself.
+    fn shrink(&mut self) {
         if self.entries.capacity() > KEPT && self.entries.len() < self.entries.capacity() / 8 {
             self.entries.shrink_to(KEPT.max(self.entries.len() * 2));
         }
-        Some(first)
     }
+}
+
+/// Puts `entry` into the place `at`, or below it.
+#[inline]
+fn sift_down<T: Copy>(entries: &mut [(u64, T)], mut at: usize, entry: (u64, T)) {
+    loop {
+        let below = ARITY * at + 1;
+        let end = (below + ARITY).min(entries.len());
+        let Some(least) = (below..end).min_by_key(|&i| entries[i].0).filter(|&i| entries[i].0 < entry.0) else {
+            break;
+        };
+        entries[at] = entries[least];
+        at = least;
+    }
+    entries[at] = entry;
 }
 
 #[cfg(all(test, not(loom)))]
@@ -386,6 +452,40 @@ mod tests {
         }
         assert_eq!(heap.next(), NEVER);
         assert!(heap.entries.capacity() <= KEPT);
+    }
+
+    #[test]
+    fn a_heap_that_was_swept_is_one() {
+        for n in [0, 1, 4, 5, 100, 3000] {
+            let mut heap = Heap::new();
+            (0..n).for_each(|i: u64| heap.push(i.wrapping_mul(7919) % 1000, i));
+            heap.sweep(|i| i % 3 != 0);
+            let mut left: Vec<u64> = (0..n).filter(|i| i % 3 == 0).map(|i| i.wrapping_mul(7919) % 1000).collect();
+            left.sort_unstable();
+            let popped: Vec<_> = std::iter::from_fn(|| heap.pop_due(NEVER)).map(|(when, _)| when).collect();
+            assert_eq!(popped, left);
+        }
+    }
+
+    /// Entries whose waits end early: there are never many more of them than of the others.
+    #[test]
+    fn the_stale_go_when_they_are_as_many_as_the_live() {
+        const LIVE: u64 = 500;
+        for tied in [true, false] {
+            let timers = Timers::new();
+            // SAFETY: this thread is the only one.
+            unsafe {
+                (0..LIVE).for_each(|i| timers.insert(i, 0, tied));
+                for i in 0..100_000 {
+                    timers.insert(1000 + i, 1, tied);
+                    timers.ended(tied, true, |g| g == 1);
+                    assert!(timers.len() <= 2 * LIVE as usize + 2 * SWEEP_EVERY, "{}", timers.len());
+                }
+                timers.ended(tied, true, |g| g == 1);
+                let live = std::iter::from_fn(|| timers.pop_due(LIVE)).count();
+                assert_eq!(live, LIVE as usize);
+            }
+        }
     }
 
     #[test]

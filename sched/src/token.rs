@@ -4,6 +4,8 @@
 //! available at any time. The other is for waits that end once, by one party: a timer, the completion of a channel
 //! operation, or the end of what is joined. The protocol is the same.
 //!
+//! A word is a state, and for a wait with a deadline its number, from 1 on, while it is PARKED or SCAN: 3 bits and 13.
+//!
 //! ```text
 //!   waiter               on g0, at rest                   waker, anywhere         scanner (sysmon)
 //!   ──────               ──────────────                   ───────────────         ────────────────
@@ -26,27 +28,62 @@
 //! it is there nobody else owns the green thread: a waker that comes meanwhile waits for nothing, it leaves its work
 //! behind. So a scanner that the operating system takes off its CPU delays one green thread, and no other thread.
 //!
-//! `loom.rs` checks these three on a model with two wakers and a scanner.
+//! # Waits that several may end
+//!
+//! A *contested* wait of the second word has several wakers: the operations of several channels, and a timer
+//! ([`crate::timed`]). They do not swap: each [claims](Token::claim) the end by a compare-exchange from EMPTY, PARKED or SCAN
+//! to NOTIFIED, or the timer to TIMED_OUT.
+//!
+//! *One of them ends it.* Nothing leads from NOTIFIED or TIMED_OUT but the waiter's own reset, which comes when no waker can
+//! find it any more: it has taken itself out of all queues. So the first claim succeeds and all later ones fail. Who
+//! claimed from PARKED owns the green thread; from EMPTY the waiter finds out when it publishes, from SCAN the scanner does.
+//!
+//! *A timer ends the wait that it was set for*: the entry may outlive that, and it claims only from PARKED or SCAN with its own
+//! number. Numbers come round after 8191 waits; so a waiter that was timed out looks at the clock, and waits again if it is
+//! too early. This applies to `park` with a deadline, too; there unparkers swap as ever, and no waker has anything to lose.
+//!
+//! `loom.rs` checks all this: two wakers and a scanner; and an operation, a timer, and a second wait that the timer must
+//! not end.
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::atomics::AtomicU8;
+use crate::atomics::AtomicU16;
 use crate::g::{G, GRef, Status};
 use crate::ready::{Next, ready};
 
-const EMPTY: u8 = 0;
-const NOTIFIED: u8 = 1;
+const EMPTY: u16 = 0;
+pub(crate) const NOTIFIED: u16 = 1;
 /// At rest: its waker owns it.
-pub(crate) const PARKED: u8 = 2;
+pub(crate) const PARKED: u16 = 2;
 /// Its OS thread waits, with the green thread on it.
-pub(crate) const PARKED_OS: u8 = 3;
+pub(crate) const PARKED_OS: u16 = 3;
 /// At rest, and a scanner owns it.
-const SCAN: u8 = 4;
+const SCAN: u16 = 4;
+/// Its deadline has passed.
+pub(crate) const TIMED_OUT: u16 = 5;
+
+/// Bits of the state; the number of the wait is above.
+const STATE_BITS: u32 = 3;
+const STATE: u16 = (1 << STATE_BITS) - 1;
+
+/// The number of a wait with a deadline: not 0, and 13 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seq(pub(crate) u16);
+
+impl Seq {
+    /// The greatest.
+    const MOST: u16 = u16::MAX >> STATE_BITS;
+
+    /// The one after it.
+    pub(crate) fn next(self) -> Seq {
+        Seq(self.0 % Seq::MOST + 1)
+    }
+}
 
 /// One of the two words, and its changes of state.
 #[derive(Clone, Copy)]
-pub(crate) struct Token<'a>(pub(crate) &'a AtomicU8);
+pub(crate) struct Token<'a>(pub(crate) &'a AtomicU16);
 
 impl<'a> Token<'a> {
     /// That of `park`.
@@ -69,17 +106,23 @@ impl<'a> Token<'a> {
 
     /// From EMPTY to `parked`, PARKED or PARKED_OS; false if it is there.
     #[inline(always)]
-    pub(crate) fn publish(self, parked: u8) -> bool {
+    pub(crate) fn publish(self, parked: u16) -> bool {
         self.0.compare_exchange(EMPTY, parked, AcqRel, Acquire).is_ok()
     }
 
-    /// Takes it, there or not.
+    /// The same for a wait with a deadline.
     #[inline(always)]
-    pub(crate) fn clear(self) {
-        self.0.swap(EMPTY, Acquire);
+    pub(crate) fn publish_timed(self, seq: Seq) -> bool {
+        self.publish(PARKED | seq.0 << STATE_BITS)
     }
 
-    /// Takes that of a wait that is over: its one waker is done with it.
+    /// Takes it, there or not. Returns the state before.
+    #[inline(always)]
+    pub(crate) fn clear(self) -> u16 {
+        self.0.swap(EMPTY, Acquire) & STATE
+    }
+
+    /// Takes that of a wait that is over: no waker looks at it any more.
     #[inline(always)]
     pub(crate) fn reset(self) {
         self.0.store(EMPTY, Relaxed);
@@ -87,23 +130,65 @@ impl<'a> Token<'a> {
 
     /// Puts it there. Returns the state before.
     #[inline(always)]
-    pub(crate) fn notify(self) -> u8 {
-        self.0.swap(NOTIFIED, AcqRel)
+    pub(crate) fn notify(self) -> u16 {
+        self.0.swap(NOTIFIED, AcqRel) & STATE
+    }
+
+    /// Ends a contested wait, as NOTIFIED or TIMED_OUT. Returns the state before, as [`notify`](Self::notify); none if somebody
+    /// else has ended it.
+    pub(crate) fn claim(self, end: u16) -> Option<u16> {
+        let mut word = self.0.load(Relaxed);
+        loop {
+            if matches!(word & STATE, NOTIFIED | TIMED_OUT) {
+                return None;
+            }
+            match self.0.compare_exchange(word, end, AcqRel, Relaxed) {
+                Ok(_) => return Some(word & STATE),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Ends the wait of this number, at its deadline. Returns the state before; none if that wait is over.
+    pub(crate) fn time_out(self, seq: Seq) -> Option<u16> {
+        let mut word = self.0.load(Relaxed);
+        loop {
+            if word >> STATE_BITS != seq.0 {
+                return None;
+            }
+            match self.0.compare_exchange(word, TIMED_OUT, AcqRel, Relaxed) {
+                Ok(_) => return Some(word & STATE),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Whether the wait of this number goes on.
+    pub(crate) fn is_in(self, seq: Seq) -> bool {
+        self.0.load(Relaxed) >> STATE_BITS == seq.0
+    }
+
+    /// The state.
+    #[inline(always)]
+    pub(crate) fn state(self) -> u16 {
+        self.0.load(Acquire) & STATE
     }
 
     /// Takes the right to touch the stack, from whoever would wake it.
     pub(crate) fn scan(self) -> bool {
-        self.0.load(Relaxed) == PARKED && self.0.compare_exchange(PARKED, SCAN, AcqRel, Relaxed).is_ok()
+        let word = self.0.load(Relaxed);
+        word & STATE == PARKED && self.0.compare_exchange(word, word ^ PARKED ^ SCAN, AcqRel, Relaxed).is_ok()
     }
 
     /// Gives that right back; false if a wake-up came meanwhile, which is the caller's to carry out then.
     pub(crate) fn end_scan(self) -> bool {
-        self.0.compare_exchange(SCAN, PARKED, Release, Acquire).is_ok()
+        let word = self.0.load(Acquire);
+        word & STATE == SCAN && self.0.compare_exchange(word, word ^ SCAN ^ PARKED, Release, Acquire).is_ok()
     }
 
     /// Whether it is at rest, as far as can be told from outside.
     pub(crate) fn is_parked(self) -> bool {
-        self.0.load(Relaxed) == PARKED
+        self.0.load(Relaxed) & STATE == PARKED
     }
 }
 

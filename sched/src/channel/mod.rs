@@ -16,6 +16,9 @@
 //! |---|---|
 //! | `sudog` | a wait in a queue, and the stack that it lends out |
 //! | `wait` | parking until it is over |
+//! | `select` | waiting for one of several operations, and for no longer than allowed |
+//! | `clock` | channels that the clock sends into |
+//! | `iter` | receivers as iterators |
 //! | `error` | why a value was not passed on |
 //!
 //! # How a value travels
@@ -30,23 +33,35 @@
 //! 2. Senders wait only while the buffer is full.
 //! 3. When the last of one side goes, all who wait on the other are dequeued: nobody waits for what cannot come.
 
+mod clock;
 mod error;
+mod iter;
+mod select;
 mod sudog;
 mod wait;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem::{self, MaybeUninit};
+use std::ptr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use morestack_asm::prologue_for;
 use parking_lot::{Mutex, MutexGuard};
 
-pub use self::error::{RecvError, SendError, TryRecvError, TrySendError};
-use self::sudog::WaitQueue;
+use self::clock::Clock;
+pub use self::clock::{after, at, never, tick};
+pub use self::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use self::iter::{IntoIter, Iter, TryIter};
+#[doc(hidden)]
+pub use self::select::{Arm, RecvArm, SendArm, Until, run as run_select};
 pub(crate) use self::sudog::{Lent, Sudog, Sudogs, Waiter, Waker};
+use self::sudog::{Outcome, WaitQueue};
 use self::wait::wait;
 pub(crate) use self::wait::{OsWaiter, wait_m};
+#[doc(inline)]
+pub use crate::select;
 
 /// A channel that holds up to `capacity` values. With a capacity of 0 each value is handed from a sender to a receiver that
 /// are there at the same time (a rendezvous).
@@ -67,16 +82,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 fn channel<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
-    let chan = Arc::new(Chan {
-        capacity,
-        state: Mutex::new(State {
-            buffer: VecDeque::new(),
-            senders: WaitQueue::default(),
-            receivers: WaitQueue::default(),
-            sender_count: 1,
-            receiver_count: 1,
-        }),
-    });
+    let chan = Chan::new(capacity, None);
     (Sender { chan: chan.clone() }, Receiver { chan })
 }
 
@@ -85,32 +91,142 @@ struct Chan<T> {
     state: Mutex<State<T>>,
 }
 
+impl<T> Chan<T> {
+    /// With one end of each kind.
+    fn new(capacity: Option<usize>, clock: Option<Clock<T>>) -> Arc<Chan<T>> {
+        Arc::new(Chan {
+            capacity,
+            state: Mutex::new(State {
+                buffer: VecDeque::new(),
+                senders: WaitQueue::default(),
+                receivers: WaitQueue::default(),
+                sender_count: 1,
+                receiver_count: 1,
+                clock,
+            }),
+        })
+    }
+
+    fn len(&self) -> usize {
+        let state = self.state.lock();
+        state.buffer.len() + usize::from(state.clock.as_ref().is_some_and(Clock::is_due))
+    }
+}
+
 struct State<T> {
     buffer: VecDeque<T>,
     senders: WaitQueue,
     receivers: WaitQueue,
     sender_count: usize,
     receiver_count: usize,
+    /// The sender, where it is no thread.
+    clock: Option<Clock<T>>,
 }
 
 impl<T> State<T> {
     /// Gives `value` to the first receiver that waits.
-    fn hand_over(&mut self, value: T) -> Result<Waker, T> {
-        let Some(sudog) = self.receivers.pop() else { return Err(value) };
-        // SAFETY: the receiver waits with a slot for a `T`, which is ours under the lock.
-        unsafe { sudog.slot::<T>().write_unaligned(value) };
-        sudog.complete();
-        Ok(sudog.waiter())
+    #[inline]
+    fn hand_over(&mut self, value: &MaybeUninit<T>) -> Option<Waker> {
+        while let Some(sudog) = self.receivers.pop() {
+            // SAFETY: the receiver waits with a slot for a `T`, which is ours under the lock.
+            unsafe { copy_bytes(value, sudog.slot()) };
+            if let waker @ Some(_) = sudog.finish(Outcome::Done) {
+                return waker;
+            }
+        }
+        None
     }
 
     /// Takes the value of the first sender that waits.
-    fn take_over(&mut self) -> Option<(T, Waker)> {
-        let sudog = self.senders.pop()?;
-        // SAFETY: the sender waits with a `T` in its slot, which is ours under the lock, and which it leaves to us.
-        let value = unsafe { sudog.slot::<T>().read_unaligned() };
-        sudog.complete();
-        Some((value, sudog.waiter()))
+    #[inline]
+    fn take_over(&mut self, to: &mut MaybeUninit<T>) -> Option<Waker> {
+        while let Some(sudog) = self.senders.pop() {
+            // SAFETY: the sender waits with a `T` in its slot, which is ours under the lock.
+            unsafe { copy_bytes(sudog.slot(), to) };
+            if let waker @ Some(_) = sudog.finish(Outcome::Done) {
+                return waker;
+            }
+        }
+        None
     }
+
+    /// Sends without waiting, if that is possible. Who to wake. Then the value is gone; on an error it is not.
+    ///
+    /// # Safety
+    ///
+    /// There is a value.
+    #[inline]
+    unsafe fn try_send(&mut self, capacity: Option<usize>, value: &MaybeUninit<T>) -> Result<Waker, Refusal> {
+        if self.receiver_count == 0 {
+            return Err(Refusal::Disconnected);
+        }
+        if let Some(waker) = self.hand_over(value) {
+            return Ok(waker);
+        }
+        if capacity.is_some_and(|capacity| self.buffer.len() >= capacity) {
+            return Err(Refusal::Full);
+        }
+        // SAFETY: by the contract; it is not used again.
+        self.buffer.push_back(unsafe { value.assume_init_read() });
+        Ok(Waker::Nobody)
+    }
+
+    /// Receives without waiting, if that is possible. Who to wake. Then there is a value.
+    #[inline]
+    fn try_recv(&mut self, to: &mut MaybeUninit<T>) -> Result<Waker, TryRecvError> {
+        if let Some(value) = self.buffer.pop_front() {
+            to.write(value);
+            if self.senders.is_empty() {
+                return Ok(Waker::Nobody);
+            }
+            return Ok(self.refill());
+        }
+        if let Some(waker) = self.take_over(to) {
+            return Ok(waker);
+        }
+        if self.sender_count == 0 {
+            return Err(TryRecvError::Disconnected);
+        }
+        match self.clock.as_mut().and_then(Clock::take) {
+            Some(value) => {
+                to.write(value);
+                Ok(Waker::Nobody)
+            }
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// There was no room for the value of the first sender that waits; now there is.
+    #[inline]
+    fn refill(&mut self) -> Waker {
+        let mut next = MaybeUninit::uninit();
+        match self.take_over(&mut next) {
+            Some(waker) => {
+                // SAFETY: it was taken over.
+                self.buffer.push_back(unsafe { next.assume_init() });
+                waker
+            }
+            None => Waker::Nobody,
+        }
+    }
+}
+
+/// Why a value was not sent.
+#[derive(Clone, Copy)]
+enum Refusal {
+    Full,
+    Disconnected,
+}
+
+/// Copies a value, or what there is of one. In a block a slot may be less aligned than a `T`.
+///
+/// # Safety
+///
+/// Both are valid for so many bytes.
+#[inline(always)]
+unsafe fn copy_bytes<T>(from: *const MaybeUninit<T>, to: *mut MaybeUninit<T>) {
+    // SAFETY: by the contract; the one is the caller's and the other the waiter's.
+    unsafe { ptr::copy_nonoverlapping(from.cast::<u8>(), to.cast::<u8>(), size_of::<T>()) };
 }
 
 /// The safepoint at the beginning of every operation: it may be preempted here, with no lock held, and there is room for
@@ -120,6 +236,12 @@ fn check_room<T>() {
     prologue_for(COPIES * size_of::<T>());
 }
 
+/// The same for an operation with a deadline, or one of several: it goes through an arm of [`select`].
+#[inline(always)]
+fn check_room_for_arm<T>() {
+    prologue_for(2 * COPIES * size_of::<T>());
+}
+
 /// Values of the type that an operation has on the stack at the same time, at most: unoptimised, a frame for each step
 /// has one or two.
 const COPIES: usize = 16;
@@ -127,7 +249,8 @@ const COPIES: usize = 16;
 /// Wakes all that wait at one end, their operations not completed: the other end is gone.
 fn disconnect<T>(mut state: MutexGuard<'_, State<T>>, end: wait::End<T>) {
     let queue = end(&mut state);
-    let wakers: Vec<Waker> = std::iter::from_fn(|| queue.pop().map(Sudog::waiter)).collect();
+    let wakers: Vec<Waker> =
+        std::iter::from_fn(|| queue.pop()).filter_map(|sudog| sudog.finish(Outcome::Disconnected)).collect();
     drop(state);
     wakers.into_iter().for_each(Waker::wake);
 }
@@ -153,20 +276,20 @@ impl<T> Sender<T> {
 
     #[inline(never)]
     fn send_or_wait(&self, value: T) -> Result<(), SendError<T>> {
-        match self.try_send_locked(value) {
-            Ok(()) => Ok(()),
-            Err((_, TrySendError::Disconnected(value))) => Err(SendError(value)),
-            Err((state, TrySendError::Full(value))) => {
-                // The receiver takes it out, or nobody does: then it is still ours.
-                let mut slot = MaybeUninit::new(value);
+        // The receiver takes it out, or nobody does: then it is still ours.
+        let mut slot = MaybeUninit::new(value);
+        // SAFETY: there it is.
+        match unsafe { self.try_send_locked(&slot) } {
+            Ok(()) => return Ok(()),
+            Err((_, Refusal::Disconnected)) => {}
+            Err((state, Refusal::Full)) => {
                 if wait(state, |state| &mut state.senders, &mut slot) {
-                    Ok(())
-                } else {
-                    // SAFETY: the operation was not completed, so the value was not taken.
-                    Err(SendError(unsafe { slot.assume_init() }))
+                    return Ok(());
                 }
             }
         }
+        // SAFETY: the operation was not completed, so the value was not taken.
+        Err(SendError(unsafe { slot.assume_init() }))
     }
 
     /// Sends a value if that needs no waiting.
@@ -182,26 +305,114 @@ impl<T> Sender<T> {
 
     #[inline(never)]
     fn send_or_not(&self, value: T) -> Result<(), TrySendError<T>> {
-        self.try_send_locked(value).map_err(|(_, error)| error)
+        let slot = MaybeUninit::new(value);
+        // SAFETY: there it is; and on an error it still is.
+        unsafe {
+            match self.try_send_locked(&slot) {
+                Ok(()) => Ok(()),
+                Err((_, Refusal::Full)) => Err(TrySendError::Full(slot.assume_init())),
+                Err((_, Refusal::Disconnected)) => Err(TrySendError::Disconnected(slot.assume_init())),
+            }
+        }
     }
 
-    /// The same; on an error the channel stays locked.
-    fn try_send_locked(&self, value: T) -> Result<(), (MutexGuard<'_, State<T>>, TrySendError<T>)> {
+    /// Sends a value, if that needs no waiting. Then it is gone; on an error it is not, and the channel stays locked.
+    ///
+    /// # Safety
+    ///
+    /// There is a value.
+    #[inline]
+    unsafe fn try_send_locked(&self, value: &MaybeUninit<T>) -> Result<(), (MutexGuard<'_, State<T>>, Refusal)> {
         let mut state = self.chan.state.lock();
-        if state.receiver_count == 0 {
-            return Err((state, TrySendError::Disconnected(value)));
-        }
-        match state.hand_over(value) {
+        // SAFETY: by the contract.
+        match unsafe { state.try_send(self.chan.capacity, value) } {
             Ok(waker) => {
                 drop(state);
                 waker.wake();
+                Ok(())
             }
-            Err(value) if self.chan.capacity.is_none_or(|capacity| state.buffer.len() < capacity) => {
-                state.buffer.push_back(value);
-            }
-            Err(value) => return Err((state, TrySendError::Full(value))),
+            Err(refusal) => Err((state, refusal)),
         }
-        Ok(())
+    }
+
+    /// As [`send`](Self::send), for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// There was no room in time, or with a capacity of 0 no receiver; or all receivers are gone. The value comes back.
+    ///
+    /// ```
+    /// use morestack::channel::{SendTimeoutError, bounded};
+    /// use std::time::Duration;
+    /// let (sender, receiver) = bounded(1);
+    /// sender.send(1).unwrap();
+    /// assert_eq!(sender.send_timeout(2, Duration::from_millis(1)), Err(SendTimeoutError::Timeout(2)));
+    /// drop(receiver);
+    /// assert_eq!(sender.send_timeout(2, Duration::from_millis(1)), Err(SendTimeoutError::Disconnected(2)));
+    /// ```
+    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.send_deadline(value, deadline),
+            // Further than the clock reaches.
+            None => self.send(value).map_err(SendTimeoutError::from),
+        }
+    }
+
+    /// As [`send`](Self::send), until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    #[inline]
+    pub fn send_deadline(&self, value: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
+        check_room_for_arm::<T>();
+        self.send_until(value, deadline)
+    }
+
+    #[inline(never)]
+    fn send_until(&self, value: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
+        match self.send_or_not(value) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(value)) => Err(SendTimeoutError::Disconnected(value)),
+            Err(TrySendError::Full(value)) => {
+                let mut arm = SendArm::with(self, value);
+                match select::run(&mut [&mut arm], &Until::At(deadline)) {
+                    Some(_) => arm.take().map_err(SendTimeoutError::from),
+                    None => Err(SendTimeoutError::Timeout(arm.into_value())),
+                }
+            }
+        }
+    }
+
+    /// How many values are in the channel.
+    ///
+    /// ```
+    /// let (sender, receiver) = morestack::channel::bounded(2);
+    /// sender.send("a").unwrap();
+    /// assert_eq!((sender.len(), sender.capacity(), receiver.is_full()), (1, Some(2), false));
+    /// ```
+    pub fn len(&self) -> usize {
+        self.chan.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there are as many as it holds. A channel of capacity 0 is always full.
+    pub fn is_full(&self) -> bool {
+        Some(self.len()) == self.capacity()
+    }
+
+    /// How many it holds; none: as many as memory does.
+    pub fn capacity(&self) -> Option<usize> {
+        self.chan.capacity
+    }
+
+    /// Whether both send into the same channel.
+    pub fn same_channel(&self, other: &Sender<T>) -> bool {
+        Arc::ptr_eq(&self.chan, &other.chan)
     }
 }
 
@@ -251,19 +462,22 @@ impl<T> Receiver<T> {
 
     #[inline(never)]
     fn recv_or_wait(&self) -> Result<T, RecvError> {
-        match self.try_recv_locked() {
-            Ok(value) => Ok(value),
-            Err((_, TryRecvError::Disconnected)) => Err(RecvError),
+        let mut slot = MaybeUninit::uninit();
+        match self.try_recv_locked(&mut slot) {
+            Ok(()) => {}
+            Err((_, TryRecvError::Disconnected)) => return Err(RecvError),
+            Err((state, TryRecvError::Empty)) if state.clock.is_some() => {
+                drop(state);
+                return self.recv_until(Until::Ready).expect("it was received");
+            }
             Err((state, TryRecvError::Empty)) => {
-                let mut slot = MaybeUninit::uninit();
-                if wait(state, |state| &mut state.receivers, &mut slot) {
-                    // SAFETY: the operation was completed, so a sender has written it.
-                    Ok(unsafe { slot.assume_init() })
-                } else {
-                    Err(RecvError)
+                if !wait(state, |state| &mut state.receivers, &mut slot) {
+                    return Err(RecvError);
                 }
             }
         }
+        // SAFETY: it was received, or the operation was completed, so a sender has written it.
+        Ok(unsafe { slot.assume_init() })
     }
 
     /// Receives a value if there is one.
@@ -279,28 +493,99 @@ impl<T> Receiver<T> {
 
     #[inline(never)]
     fn recv_or_not(&self) -> Result<T, TryRecvError> {
-        self.try_recv_locked().map_err(|(_, error)| error)
+        let mut slot = MaybeUninit::uninit();
+        match self.try_recv_locked(&mut slot) {
+            // SAFETY: it was received.
+            Ok(()) => Ok(unsafe { slot.assume_init() }),
+            Err((_, error)) => Err(error),
+        }
     }
 
-    /// The same; on an error the channel stays locked.
-    fn try_recv_locked(&self) -> Result<T, (MutexGuard<'_, State<T>>, TryRecvError)> {
+    /// Receives a value into `to`, if there is one; on an error the channel stays locked.
+    #[inline]
+    fn try_recv_locked(&self, to: &mut MaybeUninit<T>) -> Result<(), (MutexGuard<'_, State<T>>, TryRecvError)> {
         let mut state = self.chan.state.lock();
-        let (value, waker) = match (state.buffer.pop_front(), state.take_over()) {
-            // There was no room for the sender's; now there is.
-            (Some(value), Some((next, waker))) => {
-                state.buffer.push_back(next);
-                (value, Some(waker))
+        match state.try_recv(to) {
+            Ok(waker) => {
+                drop(state);
+                waker.wake();
+                Ok(())
             }
-            (Some(value), None) => (value, None),
-            (None, Some((value, waker))) => (value, Some(waker)),
-            (None, None) if state.sender_count == 0 => return Err((state, TryRecvError::Disconnected)),
-            (None, None) => return Err((state, TryRecvError::Empty)),
-        };
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
+            Err(error) => Err((state, error)),
         }
-        Ok(value)
+    }
+
+    /// As [`recv`](Self::recv), for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// Nothing came in time; or the channel is empty and all senders are gone.
+    ///
+    /// ```
+    /// use morestack::channel::{RecvTimeoutError, bounded};
+    /// use std::time::Duration;
+    /// let (sender, receiver) = bounded::<u32>(1);
+    /// assert_eq!(receiver.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
+    /// drop(sender);
+    /// assert_eq!(receiver.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Disconnected));
+    /// ```
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.recv_deadline(deadline),
+            // Further than the clock reaches.
+            None => self.recv().map_err(RecvTimeoutError::from),
+        }
+    }
+
+    /// As [`recv`](Self::recv), until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    #[inline]
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        check_room_for_arm::<T>();
+        match self.recv_until(Until::At(deadline)) {
+            Some(result) => result.map_err(RecvTimeoutError::from),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    #[inline(never)]
+    fn recv_until(&self, until: Until) -> Option<Result<T, RecvError>> {
+        match self.recv_or_not() {
+            Ok(value) => Some(Ok(value)),
+            Err(TryRecvError::Disconnected) => Some(Err(RecvError)),
+            Err(TryRecvError::Empty) => {
+                let mut arm = RecvArm::with(self);
+                select::run(&mut [&mut arm], &until).map(|_| arm.take())
+            }
+        }
+    }
+
+    /// How many values are in the channel.
+    pub fn len(&self) -> usize {
+        self.chan.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there are as many as it holds. A channel of capacity 0 is always full.
+    pub fn is_full(&self) -> bool {
+        Some(self.len()) == self.capacity()
+    }
+
+    /// How many it holds; none: as many as memory does.
+    pub fn capacity(&self) -> Option<usize> {
+        self.chan.capacity
+    }
+
+    /// Whether both receive from the same channel.
+    pub fn same_channel(&self, other: &Receiver<T>) -> bool {
+        Arc::ptr_eq(&self.chan, &other.chan)
     }
 }
 
@@ -327,26 +612,5 @@ impl<T> Drop for Receiver<T> {
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Receiver { .. }")
-    }
-}
-
-/// What [`Receiver`] is as an iterator.
-#[derive(Debug)]
-pub struct IntoIter<T> {
-    receiver: Receiver<T>,
-}
-
-impl<T> Iterator for IntoIter<T> {
-    type Item = T;
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<T> IntoIterator for Receiver<T> {
-    type Item = T;
-    type IntoIter = IntoIter<T>;
-    fn into_iter(self) -> IntoIter<T> {
-        IntoIter { receiver: self }
     }
 }

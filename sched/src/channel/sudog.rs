@@ -17,8 +17,23 @@
 //! |---|---|
 //! | the links | whoever holds the lock of the channel |
 //! | `slot`, and what it points to | the waiter before it enqueues and after it was woken; in between whoever holds the lock |
-//! | `done` | written under the lock by who completes the operation; read by the waiter after it was woken |
-//! | `waiter`, `lock`, `size` | the waiter, before it enqueues and after it was woken; readable by the others in between |
+//! | `outcome` | written under the lock by who completes the operation; read by the waiter after it was woken |
+//! | `waiter`, `contested`, `lock`, `size` | the waiter, before it enqueues and after it was woken; readable by the others in between |
+//!
+//! # Contested waits
+//!
+//! A wait with a deadline, or for one of several operations ([`super::select`]), has several who may end it. So:
+//!
+//! 1. Its sudogs and their slots lie in the heap. *Nothing of the stack is lent*: the waiter may run, and its stack move or be
+//!    thawed, while it is still in queues.
+//! 2. Whoever dequeues a sudog to complete it first copies the value from or to the slot, and then [claims](Token::claim) the
+//!    wait, both under the lock. If somebody else was faster, the copy does not count, and the next in the queue is tried. It
+//!    is this way round because the waiter may run from the claim on.
+//! 3. The waiter, once it runs, removes its sudogs from all queues, under their locks, and only then looks which of them was
+//!    completed: one, or none if the deadline has passed. From then on nobody knows of the wait, and the token is reset.
+//!
+//! *At most one is completed*: by 2 each of those that are has claimed the wait, and one claim succeeds. *The value is not
+//! lost*: a copy is the value from the claim on, and before that the original.
 //!
 //! # A stack that moves meanwhile
 //!
@@ -31,6 +46,7 @@
 //! Locks are taken in this order: the list of the parked, then, after that was released, the channel's.
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -41,7 +57,7 @@ use parking_lot::lock_api::RawMutex as _;
 use super::wait::OsWaiter;
 use crate::atomics::Thread;
 use crate::g::G;
-use crate::token::{PARKED, Token, wake};
+use crate::token::{NOTIFIED, PARKED, Token, wake};
 
 /// A wait. See the module's header for who may touch what.
 #[derive(Default)]
@@ -54,7 +70,21 @@ pub(crate) struct Sudog {
     size: Cell<usize>,
     /// The lock of the channel, while it waits.
     lock: Cell<Option<NonNull<RawMutex>>>,
-    done: Cell<bool>,
+    outcome: Cell<Outcome>,
+    /// It is in a queue. Under the lock.
+    queued: Cell<bool>,
+    contested: Cell<bool>,
+}
+
+/// What became of a wait.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Outcome {
+    #[default]
+    Open,
+    /// The operation was completed.
+    Done,
+    /// The other end is gone.
+    Disconnected,
 }
 
 /// Sudogs that a P keeps for the next wait: one is taken and given back for each, maybe at another P.
@@ -121,6 +151,26 @@ impl Waiter {
             Waiter::Os(os) => Waker::Os(os, unsafe { os.as_ref() }.thread()),
         }
     }
+
+    /// The same for a contested wait, which is ended by this; none if it was over already. Under the lock of whose queue it was
+    /// taken from.
+    fn claim(self) -> Option<Waker> {
+        match self {
+            // SAFETY: a green thread that waits is there until it has removed its sudogs from their queues.
+            Waiter::Green(g) => Token::of_wait(unsafe { g.as_ref() }).claim(NOTIFIED).map(|before| match before {
+                PARKED => Waker::Claimed(g),
+                // Not yet at rest, or sysmon is at its stack and wakes it when it is done.
+                _ => Waker::Nobody,
+            }),
+            Waiter::Os(os) => {
+                // SAFETY: as above.
+                let os = unsafe { os.as_ref() };
+                // Before it is claimed: then the waiter may go.
+                let thread = os.thread();
+                os.token().claim(NOTIFIED).map(|_| Waker::ClaimedOs(thread))
+            }
+        }
+    }
 }
 
 impl Sudog {
@@ -130,29 +180,40 @@ impl Sudog {
         self.slot.set(slot as usize);
         self.size.set(size_of::<T>());
         self.lock.set(Some(NonNull::from(lock)));
-        self.done.set(false);
+        self.outcome.set(Outcome::Open);
     }
 
-    /// Ends it, after the waiter was woken. Whether the operation was completed; else the channel was disconnected.
-    pub(super) fn end(&self) -> bool {
+    /// The same for a contested wait, whose slot is in the heap.
+    pub(super) fn begin_contested<T>(&self, waiter: Waiter, slot: *mut T) {
+        self.waiter.set(Some(waiter));
+        self.slot.set(slot as usize);
+        self.contested.set(true);
+        self.outcome.set(Outcome::Open);
+    }
+
+    /// Ends it, after the waiter was woken, or took it out of its queue. What became of it.
+    pub(super) fn end(&self) -> Outcome {
         self.lock.set(None);
         self.waiter.set(None);
-        self.done.get()
+        self.outcome.get()
     }
 
     /// The slot. Under the lock. In a block it may be less aligned than a `T`.
-    pub(super) fn slot<T>(&self) -> *mut T {
-        self.slot.get() as *mut T
+    pub(super) fn slot<T>(&self) -> *mut MaybeUninit<T> {
+        self.slot.get() as *mut MaybeUninit<T>
     }
 
-    /// Marks the operation as completed. Under the lock.
-    pub(super) fn complete(&self) {
-        self.done.set(true);
-    }
-
-    /// Who to wake. Under the lock: a woken waiter may end at once.
-    pub(super) fn waiter(&self) -> Waker {
-        self.waiter.get().expect("a sudog in a queue has a waiter").waker()
+    /// Ends the wait, dequeued just now: its operation was completed, or the other end is gone. Under the lock. Who to wake; none
+    /// if the wait was over already: then the operation was not done, and what was copied from or to the slot does not count.
+    #[inline]
+    pub(super) fn finish(&self, outcome: Outcome) -> Option<Waker> {
+        self.outcome.set(outcome);
+        let waiter = self.waiter.get().expect("a sudog in a queue has a waiter");
+        let waker = if self.contested.get() { waiter.claim() } else { Some(waiter.waker()) };
+        if waker.is_none() {
+            self.outcome.set(Outcome::Open);
+        }
+        waker
     }
 }
 
@@ -160,10 +221,15 @@ impl Sudog {
 pub(crate) enum Waker {
     Green(NonNull<G>),
     Os(NonNull<OsWaiter>, Thread),
+    /// A contested wait was ended, from PARKED.
+    Claimed(NonNull<G>),
+    ClaimedOs(Thread),
+    Nobody,
 }
 
 impl Waker {
     /// Wakes it. Outside of the lock.
+    #[inline]
     pub(crate) fn wake(self) {
         match self {
             Waker::Green(g) => {
@@ -174,11 +240,15 @@ impl Waker {
                     unsafe { wake(g) };
                 }
             }
+            // SAFETY: the claim took PARKED.
+            Waker::Claimed(g) => unsafe { wake(g) },
             Waker::Os(os, thread) => {
                 // SAFETY: as above; from here on the waiter may be gone, and `thread` is a handle of its own.
-                unsafe { os.as_ref() }.notify();
+                unsafe { os.as_ref() }.token().notify();
                 thread.unpark();
             }
+            Waker::ClaimedOs(thread) => thread.unpark(),
+            Waker::Nobody => {}
         }
     }
 }
@@ -201,6 +271,7 @@ impl WaitQueue {
     /// `sudog` stays where it is, and is touched by the rules of the module's header only, until it was dequeued.
     pub(super) unsafe fn push(&mut self, sudog: &Sudog) {
         let new = NonNull::from(sudog);
+        sudog.queued.set(true);
         sudog.next.set(None);
         sudog.prev.set(self.last);
         match self.last.replace(new) {
@@ -210,11 +281,12 @@ impl WaitQueue {
         }
     }
 
-    /// Dequeues the first. It stays valid until its waiter is woken, which is the caller's to do.
-    pub(super) fn pop(&mut self) -> Option<&Sudog> {
+    /// Dequeues the first. It stays valid until the lock is released, or its waiter woken, which is the caller's to do.
+    pub(super) fn pop<'a>(&mut self) -> Option<&'a Sudog> {
         let first = self.first?;
         // SAFETY: in the queue, so its waiter waits and it is valid; the lock is held.
         let sudog = unsafe { first.as_ref() };
+        sudog.queued.set(false);
         self.first = sudog.next.get();
         match self.first {
             // SAFETY: as above.
@@ -222,6 +294,28 @@ impl WaitQueue {
             None => self.last = None,
         }
         Some(sudog)
+    }
+
+    /// Dequeues this one, if it is in the queue.
+    pub(super) fn remove(&mut self, sudog: &Sudog) {
+        if !sudog.queued.replace(false) {
+            return;
+        }
+        let (prev, next) = (sudog.prev.get(), sudog.next.get());
+        match prev {
+            // SAFETY: in the queue, so its waiter waits and it is valid; the lock is held.
+            Some(prev) => unsafe { prev.as_ref() }.next.set(next),
+            None => self.first = next,
+        }
+        match next {
+            // SAFETY: as above.
+            Some(next) => unsafe { next.as_ref() }.prev.set(prev),
+            None => self.last = prev,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
     }
 }
 

@@ -4,23 +4,25 @@
 //! disconnected. For a green thread that is the wait token of [`crate::token`], which has the proof that the wake-up is not
 //! lost when it comes before the green thread is at rest.
 //!
+//! A contested wait may end in several ways; [`super::sudog`] has its rules.
+//!
 //! A green thread that unwinds must not leave its OS thread: it blocks it, as an OS thread does.
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Acquire, Release};
 use std::thread::panicking;
+use std::time::{Duration, Instant};
 
 use morestack_asm::{GHead, mcall};
 use parking_lot::MutexGuard;
 
 use super::State;
-use super::sudog::{Sudog, Sudogs, WaitQueue, Waiter};
-use crate::atomics::{AtomicBool, Thread, current_thread, park_thread};
-use crate::g::GRef;
+use super::sudog::{Outcome, Sudog, Sudogs, WaitQueue, Waiter};
+use crate::atomics::{AtomicU16, Thread, current_thread, park_thread, park_thread_timeout};
+use crate::g::{G, GRef};
 use crate::m::{self, Inside};
-use crate::park;
-use crate::token::Token;
+use crate::token::{NOTIFIED, TIMED_OUT, Token};
+use crate::{park, timed};
 
 /// One end of a channel: the queue of those who wait there.
 pub(super) type End<T> = fn(&mut State<T>) -> &mut WaitQueue;
@@ -47,7 +49,7 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
             unsafe { mcall(wait_m, 0) };
             Token::of_wait(g).reset();
             g.sudog.set(None);
-            let done = sudog.end();
+            let done = sudog.end() == Outcome::Done;
             // SAFETY: whoever dequeued it is done with it: it has woken this green thread.
             unsafe {
                 match m::enter_current() {
@@ -63,8 +65,8 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
             // SAFETY: this stack does not move, and this frame is left when it was dequeued.
             unsafe { end(&mut state).push(&sudog) };
             drop(state);
-            os.wait();
-            sudog.end()
+            os.wait(None);
+            sudog.end() == Outcome::Done
         }
     }
 }
@@ -87,15 +89,59 @@ pub(crate) unsafe fn wait_m(head: *mut GHead, _: usize) {
     park::rest(m, g, Token::of_wait(&g));
 }
 
-/// An OS thread that waits.
+/// A contested wait: see [`super::sudog`].
+pub(super) enum Contest {
+    Green(NonNull<G>),
+    Os(OsWaiter),
+}
+
+impl Contest {
+    /// Of the calling thread.
+    pub(super) fn new() -> Contest {
+        match m::current_g_ptr().filter(|_| !panicking()) {
+            Some(g) => Contest::Green(g),
+            None => Contest::Os(OsWaiter::new()),
+        }
+    }
+
+    /// For the sudogs. It stays where it is until they are out of their queues.
+    pub(super) fn waiter(&self) -> Waiter {
+        match self {
+            Contest::Green(g) => Waiter::Green(*g),
+            Contest::Os(os) => Waiter::Os(NonNull::from(os)),
+        }
+    }
+
+    /// Waits until the wait has ended: by an operation, or at the deadline.
+    pub(super) fn wait(&self, deadline: Option<Instant>) {
+        match (self, deadline) {
+            (Contest::Green(_), Some(deadline)) => timed::rest_until(|g| Token::of_wait(g), deadline),
+            (Contest::Green(_), None) => {
+                // SAFETY: on a green thread, not unwinding; `wait_m` leaves it to the one who claims the wait.
+                unsafe { mcall(wait_m, 0) };
+            }
+            (Contest::Os(os), deadline) => os.wait(deadline),
+        }
+    }
+
+    /// Ends it: its sudogs are in no queue any more.
+    pub(super) fn end(self) {
+        if let Contest::Green(g) = self {
+            // SAFETY: the calling green thread.
+            Token::of_wait(unsafe { g.as_ref() }).reset();
+        }
+    }
+}
+
+/// An OS thread that waits. Its token is a word as that of a green thread ([`crate::token`]); it is never PARKED.
 pub(crate) struct OsWaiter {
     thread: Thread,
-    notified: AtomicBool,
+    token: AtomicU16,
 }
 
 impl OsWaiter {
     pub(crate) fn new() -> OsWaiter {
-        OsWaiter { thread: current_thread(), notified: AtomicBool::new(false) }
+        OsWaiter { thread: current_thread(), token: AtomicU16::new(0) }
     }
 
     /// A handle to unpark it with, for after it was notified.
@@ -103,13 +149,22 @@ impl OsWaiter {
         self.thread.clone()
     }
 
-    pub(super) fn notify(&self) {
-        self.notified.store(true, Release);
+    pub(super) fn token(&self) -> Token<'_> {
+        Token(&self.token)
     }
 
-    pub(crate) fn wait(&self) {
-        while !self.notified.load(Acquire) {
-            park_thread();
+    /// Until it is notified, or the deadline.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) {
+        while self.token().state() != NOTIFIED {
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => park_thread(),
+                Some(Duration::ZERO) => {
+                    // Or it is notified now.
+                    let _ = self.token().claim(TIMED_OUT);
+                    return;
+                }
+                Some(left) => park_thread_timeout(left),
+            }
         }
     }
 }

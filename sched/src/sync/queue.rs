@@ -86,7 +86,7 @@ impl Wait {
         match self.os {
             Some(os) => {
                 // SAFETY: this wait's own, freed when it is dropped.
-                unsafe { os.as_ref() }.wait();
+                unsafe { os.as_ref() }.wait(None);
             }
             None => {
                 // SAFETY: on the green thread that made it, not unwinding; `wait_m` leaves it to the one who dequeues the
