@@ -2,6 +2,7 @@
 
 mod copystack;
 mod deep_recursion;
+mod fanin;
 mod fib;
 mod fib_forkjoin;
 mod grow64k;
@@ -12,6 +13,7 @@ mod peers;
 mod pingpong;
 mod preemption_cost;
 mod recursion;
+mod skynet;
 mod spawn_join;
 mod stack_alloc;
 mod tail_latency;
@@ -46,6 +48,8 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     pingpong::BENCHMARK,
     mutex::BENCHMARK,
     fib_forkjoin::BENCHMARK,
+    fanin::BENCHMARK,
+    skynet::BENCHMARK,
     timers::BENCHMARK,
     preemption_cost::BENCHMARK,
     tail_latency::BENCHMARK,
