@@ -125,7 +125,7 @@ struct State<T> {
 
 impl<T> State<T> {
     /// Gives `value` to the first receiver that waits.
-    #[inline]
+    #[inline(always)]
     fn hand_over(&mut self, value: &MaybeUninit<T>) -> Option<Waker> {
         while let Some(sudog) = self.receivers.pop() {
             // SAFETY: the receiver waits with a slot for a `T`, which is ours under the lock.
@@ -138,7 +138,7 @@ impl<T> State<T> {
     }
 
     /// Takes the value of the first sender that waits.
-    #[inline]
+    #[inline(always)]
     fn take_over(&mut self, to: &mut MaybeUninit<T>) -> Option<Waker> {
         while let Some(sudog) = self.senders.pop() {
             // SAFETY: the sender waits with a `T` in its slot, which is ours under the lock.
@@ -155,7 +155,7 @@ impl<T> State<T> {
     /// # Safety
     ///
     /// There is a value.
-    #[inline]
+    #[inline(always)]
     unsafe fn try_send(&mut self, capacity: Option<usize>, value: &MaybeUninit<T>) -> Result<Waker, Refusal> {
         if self.receiver_count == 0 {
             return Err(Refusal::Disconnected);
@@ -172,7 +172,7 @@ impl<T> State<T> {
     }
 
     /// Receives without waiting, if that is possible. Who to wake. Then there is a value.
-    #[inline]
+    #[inline(always)]
     fn try_recv(&mut self, to: &mut MaybeUninit<T>) -> Result<Waker, TryRecvError> {
         if let Some(value) = self.buffer.pop_front() {
             to.write(value);
@@ -197,7 +197,7 @@ impl<T> State<T> {
     }
 
     /// There was no room for the value of the first sender that waits; now there is.
-    #[inline]
+    #[inline(never)]
     fn refill(&mut self) -> Waker {
         let mut next = MaybeUninit::uninit();
         match self.take_over(&mut next) {
@@ -321,7 +321,7 @@ impl<T> Sender<T> {
     /// # Safety
     ///
     /// There is a value.
-    #[inline]
+    #[inline(always)]
     unsafe fn try_send_locked(&self, value: &MaybeUninit<T>) -> Result<(), (MutexGuard<'_, State<T>>, Refusal)> {
         let mut state = self.chan.state.lock();
         // SAFETY: by the contract.
@@ -502,7 +502,7 @@ impl<T> Receiver<T> {
     }
 
     /// Receives a value into `to`, if there is one; on an error the channel stays locked.
-    #[inline]
+    #[inline(always)]
     fn try_recv_locked(&self, to: &mut MaybeUninit<T>) -> Result<(), (MutexGuard<'_, State<T>>, TryRecvError)> {
         let mut state = self.chan.state.lock();
         match state.try_recv(to) {

@@ -144,6 +144,7 @@ pub(crate) enum Waiter {
 
 impl Waiter {
     /// The right to wake it, for whoever dequeued it.
+    #[inline(always)]
     pub(crate) fn waker(self) -> Waker {
         match self {
             Waiter::Green(g) => Waker::Green(g),
@@ -205,11 +206,19 @@ impl Sudog {
 
     /// Ends the wait, dequeued just now: its operation was completed, or the other end is gone. Under the lock. Who to wake; none
     /// if the wait was over already: then the operation was not done, and what was copied from or to the slot does not count.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish(&self, outcome: Outcome) -> Option<Waker> {
         self.outcome.set(outcome);
-        let waiter = self.waiter.get().expect("a sudog in a queue has a waiter");
-        let waker = if self.contested.get() { waiter.claim() } else { Some(waiter.waker()) };
+        if self.contested.get() {
+            return self.claim();
+        }
+        Some(self.waiter.get().expect("a sudog in a queue has a waiter").waker())
+    }
+
+    /// The same for a contested wait.
+    #[inline(never)]
+    fn claim(&self) -> Option<Waker> {
+        let waker = self.waiter.get().expect("a sudog in a queue has a waiter").claim();
         if waker.is_none() {
             self.outcome.set(Outcome::Open);
         }
@@ -229,7 +238,7 @@ pub(crate) enum Waker {
 
 impl Waker {
     /// Wakes it. Outside of the lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wake(self) {
         match self {
             Waker::Green(g) => {
