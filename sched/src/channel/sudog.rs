@@ -148,8 +148,7 @@ impl Waiter {
     pub(crate) fn waker(self) -> Waker {
         match self {
             Waiter::Green(g) => Waker::Green(g),
-            // SAFETY: it waits until it is notified, which only the one who dequeued it does.
-            Waiter::Os(os) => Waker::Os(os, unsafe { os.as_ref() }.thread()),
+            Waiter::Os(os) => Waker::Os(os),
         }
     }
 
@@ -167,7 +166,7 @@ impl Waiter {
                 // SAFETY: as above.
                 let os = unsafe { os.as_ref() };
                 // Before it is claimed: then the waiter may go.
-                let thread = os.thread();
+                let thread = Box::new(os.thread());
                 os.token().claim(NOTIFIED).map(|_| Waker::ClaimedOs(thread))
             }
         }
@@ -226,13 +225,13 @@ impl Sudog {
     }
 }
 
-/// The right to wake a waiter, once: what whoever dequeued its sudog has.
+/// The right to wake a waiter, once: what whoever dequeued its sudog has. Two words at most, to be passed in registers.
 pub(crate) enum Waker {
     Green(NonNull<G>),
-    Os(NonNull<OsWaiter>, Thread),
+    Os(NonNull<OsWaiter>),
     /// A contested wait was ended, from PARKED.
     Claimed(NonNull<G>),
-    ClaimedOs(Thread),
+    ClaimedOs(Box<Thread>),
     Nobody,
 }
 
@@ -251,9 +250,12 @@ impl Waker {
             }
             // SAFETY: the claim took PARKED.
             Waker::Claimed(g) => unsafe { wake(g) },
-            Waker::Os(os, thread) => {
-                // SAFETY: as above; from here on the waiter may be gone, and `thread` is a handle of its own.
-                unsafe { os.as_ref() }.token().notify();
+            Waker::Os(os) => {
+                // SAFETY: it waits until it is notified.
+                let os = unsafe { os.as_ref() };
+                // From the notification on the waiter may be gone; this is a handle of its own.
+                let thread = os.thread();
+                os.token().notify();
                 thread.unpark();
             }
             Waker::ClaimedOs(thread) => thread.unpark(),
