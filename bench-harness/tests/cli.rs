@@ -2,12 +2,14 @@
 
 use std::process::{Command, Output};
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "yield",
     "spawn_join",
     "pingpong",
     "mutex",
     "fib_forkjoin",
+    "fanin",
+    "skynet",
     "timers",
     "preemption_cost",
     "tail_latency",
