@@ -211,12 +211,14 @@ fn a_disconnect_wakes_all_who_wait_with_and_without_a_deadline() {
 fn timeouts_are_not_early_and_values_in_time_are_taken() {
     on_pairs(|rt, a, b| {
         let (s, r) = bounded(0);
+        let (begin, begun) = bounded(1);
         let receiver = a.start(rt, move || {
             let start = Instant::now();
             assert_eq!(r.recv_timeout(3 * MS), Err(RecvTimeoutError::Timeout));
             assert!(start.elapsed() >= 3 * MS);
             assert_eq!(r.recv_deadline(Instant::now()), Err(RecvTimeoutError::Timeout));
             assert_eq!(r.recv_deadline(start), Err(RecvTimeoutError::Timeout));
+            begin.send(()).unwrap();
             let first = r.recv_timeout(LONG);
             // No clock reaches so far.
             let second = r.recv_timeout(Duration::MAX);
@@ -224,7 +226,8 @@ fn timeouts_are_not_early_and_values_in_time_are_taken() {
             (first, second)
         });
         let sender = b.start(rt, move || {
-            pause(10 * MS);
+            begun.recv().unwrap();
+            pause(5 * MS);
             (s.send_timeout(7, LONG), s.send_timeout(8, Duration::MAX))
         });
         assert_eq!((receiver.join(), sender.join()), ((Ok(7), Ok(8)), (Ok(()), Ok(()))));
@@ -349,10 +352,11 @@ fn a_panic_in_a_sender_disconnects() {
 /// In a destructor during a panic: it blocks its worker, and works.
 #[test]
 fn a_destructor_during_a_panic_may_wait() {
-    struct Last(Sender<i32>, Receiver<i32>);
+    struct Last(Sender<i32>, Receiver<i32>, Sender<()>);
     impl Drop for Last {
         fn drop(&mut self) {
             assert_eq!(self.0.send_timeout(1, MS), Err(SendTimeoutError::Timeout(1)));
+            self.2.send(()).unwrap();
             select! {
                 send(self.0, 2) -> sent => sent.unwrap(),
                 recv(never::<()>()) -> _ => unreachable!(),
@@ -362,7 +366,8 @@ fn a_destructor_during_a_panic_may_wait() {
     }
     on_each(|rt, kind| {
         let ((s, r), (back, answer)) = (bounded(0), bounded(0));
-        let last = Last(s, answer);
+        let (begin, begun) = bounded(1);
+        let last = Last(s, answer, begin);
         let panics = kind.start(rt, move || {
             catch_unwind(AssertUnwindSafe(move || {
                 let _last = last;
@@ -370,6 +375,7 @@ fn a_destructor_during_a_panic_may_wait() {
             }))
             .is_err()
         });
+        begun.recv().unwrap();
         std::thread::sleep(5 * MS);
         assert_eq!(r.recv(), Ok(2));
         back.send(3).unwrap();
@@ -492,6 +498,7 @@ fn bodies_may_change_what_the_arms_refer_to() {
 fn select_waits_for_whichever_comes() {
     on_pairs(|rt, a, b| {
         let ((s1, r1), (s2, r2), (s3, r3)) = (bounded(0), bounded(1), bounded::<i32>(0));
+        let (done, all) = bounded(1);
         let chooser = a.start(rt, move || {
             let mut counts = [0; 3];
             while counts != [50, 50, 50] {
@@ -501,6 +508,7 @@ fn select_waits_for_whichever_comes() {
                     send(s3, counts[2]) -> sent => { sent.unwrap(); counts[2] += 1; }
                 }
             }
+            done.send(()).unwrap();
             select! { recv(r1) -> n => n, recv(r2) -> n => n }
         });
         // A disconnect would be an arm to choose.
@@ -516,6 +524,7 @@ fn select_waits_for_whichever_comes() {
             b.start(rt, move || (0..50).for_each(|n| assert_eq!(r3.recv_timeout(LONG), Ok(n)))),
         ];
         others.into_iter().for_each(Handle::join);
+        all.recv().unwrap();
         drop(keep);
         assert_eq!(chooser.join(), Err(RecvError));
     });
