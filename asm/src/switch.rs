@@ -52,6 +52,37 @@ pub struct Mcall {
     pub arg: usize,
 }
 
+/// Saves the context of rsi, and consumes that of rdi, which runs from here on; rax has the offset of `g`. What comes after it
+/// runs when somebody resumes rsi.
+macro_rules! leave_for {
+    () => {
+        concat!(
+            "lea rcx, [rip + 2f]\n",
+            "mov qword ptr [rsi + {SP}], rsp\n",
+            "mov qword ptr [rsi + {PC}], rcx\n",
+            "mov qword ptr [rsi + {BP}], rbp\n",
+            "mov qword ptr [rsi + {BX}], rbx\n",
+            "mov rcx, qword ptr [rdi + {GUARD0}]\n",
+            "mov qword ptr fs:[rax], rdi\n",
+            "mov qword ptr fs:[0x70], rcx\n",
+            "mov rax, qword ptr [rdi + {RET}]\n",
+            "mov rcx, qword ptr [rdi + {PC}]\n",
+            "mov r10, qword ptr [rdi + {SP}]\n",
+            "xor edx, edx\n",
+            "mov qword ptr [rdi + {SP}], rdx\n",
+            "mov qword ptr [rdi + {RET}], rdx\n",
+            ".cfi_remember_state\n",
+            ".cfi_undefined rip\n",
+            "mov rbp, qword ptr [rdi + {BP}]\n",
+            "mov rbx, qword ptr [rdi + {BX}]\n",
+            "mov rsp, r10\n",
+            "jmp rcx\n",
+            ".cfi_restore_state\n",
+            "2:\n",
+        )
+    };
+}
+
 /// Continues `g` on this thread, from g0, and returns when it gives the thread back (S17).
 ///
 /// The context is consumed: `sched.sp` and `sched.ret` are 0 while it runs.
@@ -71,28 +102,7 @@ pub unsafe fn gogo(g: *mut GHead) -> Mcall {
         asm!(
             "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]",
             "mov rsi, qword ptr fs:[rax]",
-            "lea rcx, [rip + 2f]",
-            "mov qword ptr [rsi + {SP}], rsp",
-            "mov qword ptr [rsi + {PC}], rcx",
-            "mov qword ptr [rsi + {BP}], rbp",
-            "mov qword ptr [rsi + {BX}], rbx",
-            "mov rcx, qword ptr [rdi + {GUARD0}]",
-            "mov qword ptr fs:[rax], rdi",
-            "mov qword ptr fs:[0x70], rcx",
-            "mov rax, qword ptr [rdi + {RET}]",
-            "mov rcx, qword ptr [rdi + {PC}]",
-            "mov r10, qword ptr [rdi + {SP}]",
-            "xor edx, edx",
-            "mov qword ptr [rdi + {SP}], rdx",
-            "mov qword ptr [rdi + {RET}], rdx",
-            ".cfi_remember_state",
-            ".cfi_undefined rip",
-            "mov rbp, qword ptr [rdi + {BP}]",
-            "mov rbx, qword ptr [rdi + {BX}]",
-            "mov rsp, r10",
-            "jmp rcx",
-            ".cfi_restore_state",
-            "2:",
+            leave_for!(),
             SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX,
             RET = const G_RET, GUARD0 = const G_GUARD0,
             inout("rdi") g => from,
@@ -168,28 +178,7 @@ pub unsafe fn switch(from: *mut GHead, to: *mut GHead) -> usize {
     unsafe {
         asm!(
             "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]",
-            "lea rcx, [rip + 2f]",
-            "mov qword ptr [rsi + {SP}], rsp",
-            "mov qword ptr [rsi + {PC}], rcx",
-            "mov qword ptr [rsi + {BP}], rbp",
-            "mov qword ptr [rsi + {BX}], rbx",
-            "mov rcx, qword ptr [rdi + {GUARD0}]",
-            "mov qword ptr fs:[rax], rdi",
-            "mov qword ptr fs:[0x70], rcx",
-            "mov rax, qword ptr [rdi + {RET}]",
-            "mov rcx, qword ptr [rdi + {PC}]",
-            "mov r10, qword ptr [rdi + {SP}]",
-            "xor edx, edx",
-            "mov qword ptr [rdi + {SP}], rdx",
-            "mov qword ptr [rdi + {RET}], rdx",
-            ".cfi_remember_state",
-            ".cfi_undefined rip",
-            "mov rbp, qword ptr [rdi + {BP}]",
-            "mov rbx, qword ptr [rdi + {BX}]",
-            "mov rsp, r10",
-            "jmp rcx",
-            ".cfi_restore_state",
-            "2:",
+            leave_for!(),
             SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX,
             RET = const G_RET, GUARD0 = const G_GUARD0,
             inlateout("rdi") to => _,

@@ -7,11 +7,9 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::Ordering::Relaxed;
 
 use morestack_asm::{prologue, systemstack};
 
-use crate::idle::Workers;
 use crate::m::{self, M};
 use crate::{p, worker};
 
@@ -42,7 +40,7 @@ const LONG: u64 = 150_000;
 /// [`RuntimeBuilder::max_threads`]: crate::RuntimeBuilder::max_threads
 pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
     prologue!();
-    if m::current_g().is_none() || std::thread::panicking() {
+    if m::resting_g().is_none() {
         return f();
     }
     systemstack(|| call(f)).unwrap_or_else(|payload| resume_unwind(payload))
@@ -52,7 +50,7 @@ pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
 fn call<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     let m = m::current().expect("a green thread runs on an M");
     m.come_in();
-    if m.blocks_long.get() && somebody_waits(m) {
+    if m.blocks_long.get() && m.sched().lacks_workers() {
         give_away(m);
     }
     let start = p::stamp();
@@ -68,12 +66,6 @@ fn call<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     }
     m.hold.go_out();
     result
-}
-
-/// Whether another worker would have something to run with the P of `m`.
-fn somebody_waits(m: &M) -> bool {
-    let sched = m.sched();
-    sched.idle.n_idle.load(Relaxed) == 0 && (sched.has_work() || sched.idle.n_wanting.load(Relaxed) != 0)
 }
 
 /// If there is another M that can have it.

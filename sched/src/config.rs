@@ -108,6 +108,17 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether a runtime with these settings may have so many workers instead.
+    pub(crate) fn check_resize(&self, workers: usize) -> io::Result<()> {
+        check_workers("workers", workers)?;
+        if workers <= self.max_threads {
+            return Ok(());
+        }
+        Err(bad("workers", &workers, format!("a whole number from 1 to {}, which is max_threads", self.max_threads)))
+    }
+}
+
 /// Switches that hold for the process: read when the first runtime starts.
 pub(crate) fn debug_env() -> io::Result<()> {
     morestack_stacks::debug_switches().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))?;
@@ -126,7 +137,7 @@ pub(crate) fn check_stack(name: &str, size: usize) -> io::Result<usize> {
     }
 }
 
-pub(crate) fn check_workers(name: &str, workers: usize) -> io::Result<()> {
+fn check_workers(name: &str, workers: usize) -> io::Result<()> {
     if (1..=MAX_WORKERS).contains(&workers) { Ok(()) } else { Err(bad(name, &workers, workers_allowed())) }
 }
 

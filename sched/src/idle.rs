@@ -407,15 +407,10 @@ impl Idle {
         if !remove(&mut lists.free, worker.index) {
             return;
         }
-        let p = self.take_p(workers, &mut lists);
-        self.n_free.store(lists.free.len(), SeqCst);
-        match p {
-            Some(p) => {
-                worker.p.store(p, Relaxed);
-                drop(lists);
-                self.wake(worker);
-            }
+        match self.take_p(workers, &mut lists) {
+            Some(p) => self.hand(workers, lists, worker.index, p),
             None => {
+                self.n_free.store(lists.free.len(), SeqCst);
                 lists.wanting.push_back(worker.index);
                 self.n_wanting.store(lists.wanting.len(), SeqCst);
             }
@@ -441,15 +436,7 @@ impl Idle {
     pub(crate) fn give(&self, workers: &impl Workers, p: usize, free: bool) -> bool {
         let mut lists = self.lists.lock();
         let next = lists.wanting.pop_front().or_else(|| if free { lists.free.pop() } else { None });
-        let Some(worker) = next.map(|index| workers.sleep_state(index)) else {
-            return false;
-        };
-        self.n_wanting.store(lists.wanting.len(), SeqCst);
-        self.n_free.store(lists.free.len(), SeqCst);
-        worker.p.store(p, Relaxed);
-        drop(lists);
-        self.wake(worker);
-        true
+        next.map(|index| self.hand(workers, lists, index, p)).is_some()
     }
 
     /// Whether `give` would find one, as far as can be told from outside.
@@ -461,15 +448,19 @@ impl Idle {
     pub(crate) fn put_back(&self, workers: &impl Workers, p: usize) {
         let mut lists = self.lists.lock();
         match lists.wanting.pop_front() {
-            Some(index) => {
-                self.n_wanting.store(lists.wanting.len(), SeqCst);
-                let worker = workers.sleep_state(index);
-                worker.p.store(p, Relaxed);
-                drop(lists);
-                self.wake(worker);
-            }
+            Some(index) => self.hand(workers, lists, index, p),
             None => lists.spare.push(p),
         }
+    }
+
+    /// Hands `p` to a worker that was taken out of `lists`.
+    fn hand(&self, workers: &impl Workers, lists: MutexGuard<'_, Lists>, index: usize, p: usize) {
+        self.n_free.store(lists.free.len(), SeqCst);
+        self.n_wanting.store(lists.wanting.len(), SeqCst);
+        let worker = workers.sleep_state(index);
+        worker.p.store(p, Relaxed);
+        drop(lists);
+        self.wake(worker);
     }
 
     /// Wakes the worker that idles with `p`, if one does.

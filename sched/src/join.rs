@@ -332,7 +332,7 @@ impl<T> Future for JoinHandle<T> {
             Some(End::Stopped)
         } else {
             let inside = is_inside(g);
-            let blocks = inside && (m::current_g().is_none() || std::thread::panicking());
+            let blocks = inside && m::resting_g().is_none();
             leave(g, blocks, Waiter::Waker(cx.waker().clone()))
         };
         Poll::Ready(match end {
@@ -372,8 +372,7 @@ fn wait(g: &GArc) -> End {
         return End::Stopped;
     }
     let inside = is_inside(g);
-    // None in `blocking`, too.
-    match m::current_g_ptr().filter(|_| inside && !std::thread::panicking()) {
+    match m::resting_g().filter(|_| inside) {
         // SAFETY: the calling green thread; the scheduler's count is its own.
         Some(me) => wait_inside(g, unsafe { GRef::from_ptr(me) }),
         None => wait_outside(g, inside),

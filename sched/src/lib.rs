@@ -37,7 +37,7 @@
 //! | `g`, `task`, `blocks`, `m`, `p`, `sched` | the green thread and its memory, the OS thread, the right to run, and what all share: who may touch what |
 //! | `schedule` | the scheduler loop: where the next green thread comes from |
 //! | `ready`, `young`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
-//! | `token`, `park`, `timers`, `timed`, `join`, `direct`, `future`, [`channel`], [`sync`] | waiting |
+//! | `token`, `park`, `timers`, `timed`, `join`, `direct`, `future`, `links`, [`channel`], [`sync`] | waiting |
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
 //! | `scope` | lending a parent's locals |
 //! | `local` | task-locals |
@@ -63,6 +63,7 @@ mod g;
 mod hold;
 mod idle;
 mod join;
+mod links;
 mod local;
 #[cfg(all(test, loom))]
 mod loom;

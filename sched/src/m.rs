@@ -351,6 +351,11 @@ pub(crate) fn current_g_ptr() -> Option<NonNull<G>> {
     NonNull::new(g).filter(|_| unsafe { of(g).g0.get() != g }).map(NonNull::cast)
 }
 
+/// The calling green thread, if it may leave its OS thread: not while it unwinds. None in `blocking`, too.
+pub(crate) fn resting_g() -> Option<NonNull<G>> {
+    current_g_ptr().filter(|_| !std::thread::panicking())
+}
+
 /// The runtime of the calling thread, if it is one of a runtime's.
 pub(crate) fn current_sched<'a>() -> Option<&'a Sched> {
     current().map(|m| m.sched())

@@ -184,10 +184,23 @@ impl P {
     ///
     /// The calling thread's M holds this P.
     pub(crate) unsafe fn take_all(&self) -> impl Iterator<Item = GRef> {
-        // SAFETY: by the contract; what is young comes with its count.
-        let (deque, young) = unsafe { (self.deque(), || self.young.take_oldest().map(|g| GRef::from_ptr(g))) };
-        let queued = std::iter::from_fn(|| deque.pop()).chain(std::iter::from_fn(young));
+        // SAFETY: by the contract.
+        let deque = unsafe { self.deque() };
+        let queued = std::iter::from_fn(|| deque.pop()).chain(std::iter::from_fn(|| self.take_young()));
         queued.chain(std::iter::from_fn(|| self.swap_runnext(None)))
+    }
+
+    /// The oldest of the latest spawns. By the holder.
+    #[inline]
+    pub(crate) fn take_young(&self) -> Option<GRef> {
+        // SAFETY: it comes with its count.
+        self.young.take_oldest().map(|g| unsafe { GRef::from_ptr(g) })
+    }
+
+    /// The same, or a later one, by any thread.
+    pub(crate) fn steal_young(&self) -> Option<GRef> {
+        // SAFETY: as above.
+        self.young.steal().map(|g| unsafe { GRef::from_ptr(g) })
     }
 
     /// How much there is to steal here.

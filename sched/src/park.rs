@@ -209,7 +209,7 @@ pub fn sleep(duration: Duration) {
 /// Blocks the calling thread until `deadline`; not at all if that has passed. See [`sleep`].
 pub fn sleep_until(deadline: Instant) {
     while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
-        let Some((m, _)) = m::current().zip(m::current_g()).filter(|_| !std::thread::panicking()) else {
+        let Some((m, _)) = m::current().zip(m::resting_g()) else {
             std::thread::sleep(left);
             continue;
         };

@@ -122,9 +122,9 @@ fn displace(m: &M, g: GRef) {
 pub(crate) fn age(m: &M) -> bool {
     let p = m.p();
     let mut any = false;
-    while let Some(g) = p.young.take_oldest() {
-        // SAFETY: the calling thread's M holds this P; the count comes with `g`.
-        unsafe { p.deque().push(GRef::from_ptr(g)) };
+    while let Some(g) = p.take_young() {
+        // SAFETY: the calling thread's M holds this P.
+        unsafe { p.deque() }.push(g);
         any = true;
     }
     any

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::idle::Workers;
 use crate::m::M;
 use crate::p::P;
 use crate::sched::Sched;
@@ -143,8 +142,7 @@ impl Retaker {
 
 /// Whether another M would have something to run with `p`.
 fn somebody_waits(sched: &Sched, p: &P, now: u64) -> bool {
-    let queued = sched.idle.n_idle.load(Relaxed) == 0 && (sched.has_work() || sched.idle.n_wanting.load(Relaxed) != 0);
-    queued || p.timers.next() <= now
+    sched.lacks_workers() || p.timers.next() <= now
 }
 
 /// The number of the system call in which the thread of `m` waits; none if it runs, or where the kernel does not say.

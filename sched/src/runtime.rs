@@ -191,14 +191,7 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn set_workers(&self, n: usize) -> io::Result<()> {
-        config::check_workers("workers", n)?;
-        if n > self.sched.config.max_threads {
-            let max = self.sched.config.max_threads;
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("workers={n}: allowed: a whole number from 1 to {max}, which is max_threads"),
-            ));
-        }
+        self.sched.config.check_resize(n)?;
         worker::set_count(&self.sched, n).map_err(|(p, error)| no_worker(p, n, error))
     }
 
@@ -399,19 +392,11 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    /// While `f` borrows, this frame must not be left, by a panic of the waiting either.
-    struct AbortOnUnwind;
-    impl Drop for AbortOnUnwind {
-        fn drop(&mut self) {
-            std::process::abort();
-        }
-    }
     // SAFETY: joined before this returns, so nothing that `f` borrows is gone while it runs; the runtime cannot be
     // shut down meanwhile: it is static, or borrowed where that takes it by value.
     let handle = unsafe { spawn::spawn_unchecked(sched, Attrs::default(), f) };
-    let guard = AbortOnUnwind;
-    let result = handle.join();
-    mem::forget(guard);
+    // While `f` borrows, this frame must not be left, by a panic of the waiting either.
+    let result = worker::never_unwinding(|| handle.join());
     result.unwrap_or_else(|payload| resume_unwind(payload))
 }
 

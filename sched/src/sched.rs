@@ -101,6 +101,11 @@ impl Sched {
         self.joiners.unpark_all();
     }
 
+    /// Whether one more worker would have something to run.
+    pub(crate) fn lacks_workers(&self) -> bool {
+        self.idle.n_idle.load(Relaxed) == 0 && (self.has_work() || self.idle.n_wanting.load(Relaxed) != 0)
+    }
+
     /// All Ps, those that are not in use any more too.
     pub(crate) fn ps(&self) -> impl Iterator<Item = &P> {
         self.ps.iter().map(|(_, p)| &**p)

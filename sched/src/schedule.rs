@@ -264,14 +264,20 @@ fn elsewhere(m: &M, g: GRef) -> Option<GRef> {
 
 /// A P, of some others, whose untied sleepers wait for help. For workers whose slice is over.
 pub(crate) fn late_elsewhere(m: &M) -> Option<&p::P> {
-    let (sched, n) = (m.sched(), m.sched().ps.count());
-    let start = m.random(n);
-    let others = (start..n).chain(0..start).take(timers::LOOKED_AT).map(|i| &*sched.ps[i]);
     let mut now = None;
-    others.filter(|p| p.index != m.p().index && p.timers.next_shared() != timers::NEVER).find(|p| {
+    others(m, timers::LOOKED_AT).filter(|p| p.timers.next_shared() != timers::NEVER).find(|p| {
         let now = *now.get_or_insert_with(timers::now);
         p.timers.want_help(now)
     })
+}
+
+/// The Ps beside that of `m`, of so many beginning with a random one. Those that are not in use any more, too: their holders may
+/// not have noticed.
+fn others(m: &M, most: usize) -> impl Iterator<Item = &p::P> {
+    let (sched, own) = (m.sched(), m.p().index);
+    let n = sched.ps.count();
+    let start = m.random(n);
+    (start..n).chain(0..start).take(most).map(|i| &*sched.ps[i]).filter(move |p| p.index != own)
 }
 
 /// Sleepers of another P, which its worker has not come to: one to run now. The others become this P's, and are due next.
@@ -326,9 +332,7 @@ fn local(m: &M) -> Option<GRef> {
     if let Some(g) = tied.pop_due() {
         return Some(g);
     }
-    // SAFETY: what is young comes with its count.
-    let young = || m.p().young.take_oldest().map(|g| unsafe { GRef::from_ptr(g) });
-    match deque.pop().or_else(young).or_else(|| from_injector(m)) {
+    match deque.pop().or_else(|| m.p().take_young()).or_else(|| from_injector(m)) {
         Some(g) => {
             tied.count_shared(g.long.get());
             Some(g)
@@ -370,14 +374,11 @@ pub(crate) fn spread(m: &M) {
 /// From the other workers, unless the inbox has something first.
 fn search(m: &M) -> Option<GRef> {
     let (sched, p) = (m.sched(), m.p());
-    // Those that are not in use any more, too: their holders may not have noticed.
-    let n = sched.ps.count();
-    if n == 1 || !sched.idle.start_spinning(sched, &m.sleep) {
+    if sched.ps.count() == 1 || !sched.idle.start_spinning(sched, &m.sleep) {
         return None;
     }
     for round in 0..if p.quiet.get() { 1 } else { STEAL_ROUNDS } {
-        let start = m.random(n);
-        for victim in (start..n).chain(0..start).map(|i| &*sched.ps[i]).filter(|v| v.index != p.index) {
+        for victim in others(m, usize::MAX) {
             let g = loop {
                 // SAFETY: the calling thread's M holds `p`.
                 match victim.stealer.steal_batch_and_pop(unsafe { p.deque() }) {
@@ -387,9 +388,7 @@ fn search(m: &M) -> Option<GRef> {
                 }
             };
             let g = g.or_else(|| steal_due(m, victim));
-            // SAFETY: what is young comes with its count.
-            let young = || victim.young.steal().map(|g| unsafe { GRef::from_ptr(g) });
-            let g = g.or_else(|| (round > 0).then(young).flatten());
+            let g = g.or_else(|| (round > 0).then(|| victim.steal_young()).flatten());
             if let Some(g) = g.or_else(|| (round == STEAL_ROUNDS - 1).then(|| victim.swap_runnext(None)).flatten()) {
                 p.stats.steals.add(1);
                 return Some(g);

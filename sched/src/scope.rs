@@ -54,7 +54,7 @@ use crate::join::{JoinHandle, RuntimeStopped};
 use crate::spawn::{self, Attrs, Builder};
 use crate::task::{self, Job};
 use crate::thread::{self, Thread};
-use crate::{park, segment};
+use crate::{park, segment, worker};
 
 /// More children than that are a leak in a loop, and the count must not wrap.
 const MAX_RUNNING: usize = isize::MAX as usize;
@@ -156,21 +156,15 @@ fn here<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
-    /// Children borrow: this frame must not be left.
-    struct AbortOnUnwind;
-    impl Drop for AbortOnUnwind {
-        fn drop(&mut self) {
-            std::process::abort();
-        }
-    }
     let data = Data { running: AtomicUsize::new(0), panics: AtomicUsize::new(0), parent: thread::current() };
     let scope = Scope { data: Arc::new(data), scope: PhantomData, env: PhantomData };
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    let guard = AbortOnUnwind;
-    while scope.data.running.load(Acquire) != 0 {
-        park::park();
-    }
-    std::mem::forget(guard);
+    // Children borrow: this frame must not be left.
+    worker::never_unwinding(|| {
+        while scope.data.running.load(Acquire) != 0 {
+            park::park();
+        }
+    });
     match result {
         Err(payload) => resume_unwind(payload),
         Ok(_) if scope.data.panics.load(Relaxed) != 0 => panic!("a scoped thread panicked"),

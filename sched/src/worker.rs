@@ -242,6 +242,20 @@ impl Drop for AbortOnUnwind {
     }
 }
 
+/// Calls `f` in a frame that must not be left before: a panic ends the process.
+pub(crate) fn never_unwinding<R>(f: impl FnOnce() -> R) -> R {
+    struct Abort;
+    impl Drop for Abort {
+        fn drop(&mut self) {
+            std::process::abort();
+        }
+    }
+    let guard = Abort;
+    let result = f();
+    std::mem::forget(guard);
+    result
+}
+
 /// The bounds of the calling OS thread's stack; where they cannot be had, no lower bound.
 fn thread_stack() -> Stack {
     let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();

@@ -1,14 +1,16 @@
 //! Green threads that block their OS thread, announced and not; and runtimes whose number of workers changes.
 
+mod common;
+
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::panic::{panic_any, resume_unwind};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use common::alone;
 use morestack::{Runtime, blocking, channel, checkpoint, park, sleep, spawn, yield_now};
 
 fn runtime(workers: usize) -> Runtime {
@@ -342,24 +344,10 @@ fn everything_at_once() {
     });
 }
 
-/// Runs this test again in a process of its own, where `body` ends it. What it says on standard error.
-fn said_by_child(test: &str, body: fn()) -> String {
-    const ROLE: &str = "MORESTACK_BLOCKING_TEST_CHILD";
-    if std::env::var_os(ROLE).is_some() {
-        body();
-        std::process::exit(0);
-    }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", test, "--nocapture"]).env(ROLE, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    said
-}
-
 /// Three tied green threads, of which the first holds a lock while it waits, and the second wants it.
 #[test]
 fn a_worker_that_is_stuck_is_reported_once_with_names() {
-    let said = said_by_child("a_worker_that_is_stuck_is_reported_once_with_names", || {
+    let said = alone("a_worker_that_is_stuck_is_reported_once_with_names", || {
         static LOCK: Mutex<()> = Mutex::new(());
         let rt = Runtime::builder().workers(1).thread_name("shop").build().unwrap();
         rt.spawn(|| {

@@ -1,28 +1,19 @@
 //! Overflows that nothing can unwind end the process and say so: of the signal stack, which never grows (S3), and of a
-//! green thread's stack by code without checks. Each case runs in a process of its own: this binary again, with the case's
-//! name in the environment.
+//! green thread's stack by code without checks. Each case runs in a process of its own.
+
+mod common;
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
 
+use common::{child, is_child};
 use morestack::{Runtime, prologue};
-
-const CASE: &str = "MORESTACK_TEST_CASE";
 
 /// The standard error of this very test in another process, which must abort.
 fn abort_of(test: &str) -> String {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(CASE, test)
-        .output()
-        .unwrap();
+    let output = child(test);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.signal(), Some(6), "{stderr}");
     stderr
-}
-
-fn is_child() -> bool {
-    std::env::var_os(CASE).is_some()
 }
 
 #[prologue]
@@ -35,11 +26,7 @@ fn forever(n: u64) -> u64 {
 fn s03_an_overflow_on_the_signal_stack_ends_the_process() {
     if !is_child() {
         // By the check, with its message, or by the guard page, with the kernel's.
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "s03_an_overflow_on_the_signal_stack_ends_the_process", "--nocapture"])
-            .env(CASE, "1")
-            .output()
-            .unwrap();
+        let output = child("s03_an_overflow_on_the_signal_stack_ends_the_process");
         let signal = output.status.signal();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(signal == Some(11) || signal == Some(6) && stderr.contains("on the signal stack"), "{output:?}");

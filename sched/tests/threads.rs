@@ -2,26 +2,14 @@
 //!
 //! Each test that takes memory away from its process runs in one of its own.
 
-use std::process::Command;
+mod common;
+
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use common::alone;
 use morestack::{Runtime, blocking, spawn};
-
-/// Runs `body` in a process of its own, and returns what it says on standard error.
-fn alone(test: &str, body: fn()) -> String {
-    const ROLE: &str = "MORESTACK_THREADS_TEST_CHILD";
-    if std::env::var_os(ROLE).is_some() {
-        body();
-        std::process::exit(0);
-    }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", test, "--nocapture"]).env(ROLE, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    said
-}
 
 /// Leaves this process so many MiB of address space; with none, as much as it likes. A worker's stack takes 2.
 fn leave(mib: Option<u64>) {

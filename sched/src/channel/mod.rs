@@ -98,8 +98,8 @@ impl<T> Chan<T> {
             capacity,
             state: Mutex::new(State {
                 buffer: VecDeque::new(),
-                senders: WaitQueue::default(),
-                receivers: WaitQueue::default(),
+                senders: WaitQueue::new(),
+                receivers: WaitQueue::new(),
                 sender_count: 1,
                 receiver_count: 1,
                 clock,

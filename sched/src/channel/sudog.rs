@@ -57,13 +57,13 @@ use parking_lot::lock_api::RawMutex as _;
 use super::wait::OsWaiter;
 use crate::atomics::Thread;
 use crate::g::G;
+use crate::links::{Linked, Links, List};
 use crate::token::{NOTIFIED, PARKED, Token, wake};
 
 /// A wait. See the module's header for who may touch what.
 #[derive(Default)]
 pub(crate) struct Sudog {
-    next: Cell<Option<NonNull<Sudog>>>,
-    prev: Cell<Option<NonNull<Sudog>>>,
+    links: Links<Sudog>,
     waiter: Cell<Option<Waiter>>,
     slot: Cell<usize>,
     /// Bytes of the slot.
@@ -74,6 +74,13 @@ pub(crate) struct Sudog {
     /// It is in a queue. Under the lock.
     queued: Cell<bool>,
     contested: Cell<bool>,
+}
+
+impl Linked for Sudog {
+    #[inline(always)]
+    fn links(&self) -> &Links<Sudog> {
+        &self.links
+    }
 }
 
 /// What became of a wait.
@@ -265,68 +272,41 @@ impl Waker {
 }
 
 /// The waits at one end of a channel, first come, first served. Everything under the channel's lock.
-#[derive(Default)]
-pub(super) struct WaitQueue {
-    first: Option<NonNull<Sudog>>,
-    last: Option<NonNull<Sudog>>,
-}
-
-// SAFETY: reached under the channel's lock only, and so are the links that it follows.
-unsafe impl Send for WaitQueue {}
+pub(super) struct WaitQueue(List<Sudog>);
 
 impl WaitQueue {
+    pub(super) const fn new() -> WaitQueue {
+        WaitQueue(List::new())
+    }
+
     /// Enqueues a wait that was begun, and that is in no queue.
     ///
     /// # Safety
     ///
     /// `sudog` stays where it is, and is touched by the rules of the module's header only, until it was dequeued.
     pub(super) unsafe fn push(&mut self, sudog: &Sudog) {
-        let new = NonNull::from(sudog);
         sudog.queued.set(true);
-        sudog.next.set(None);
-        sudog.prev.set(self.last);
-        match self.last.replace(new) {
-            // SAFETY: in the queue, so its waiter waits and it is valid; the lock is held.
-            Some(last) => unsafe { last.as_ref() }.next.set(Some(new)),
-            None => self.first = Some(new),
-        }
+        // SAFETY: by the contract: while it is in the queue its waiter waits, and it is valid.
+        unsafe { self.0.push_back(NonNull::from(sudog)) };
     }
 
     /// Dequeues the first. It stays valid until the lock is released, or its waiter woken, which is the caller's to do.
     pub(super) fn pop<'a>(&mut self) -> Option<&'a Sudog> {
-        let first = self.first?;
-        // SAFETY: in the queue, so its waiter waits and it is valid; the lock is held.
-        let sudog = unsafe { first.as_ref() };
+        let sudog: &Sudog = self.0.pop_front()?;
         sudog.queued.set(false);
-        self.first = sudog.next.get();
-        match self.first {
-            // SAFETY: as above.
-            Some(next) => unsafe { next.as_ref() }.prev.set(None),
-            None => self.last = None,
-        }
         Some(sudog)
     }
 
     /// Dequeues this one, if it is in the queue.
     pub(super) fn remove(&mut self, sudog: &Sudog) {
-        if !sudog.queued.replace(false) {
-            return;
-        }
-        let (prev, next) = (sudog.prev.get(), sudog.next.get());
-        match prev {
-            // SAFETY: in the queue, so its waiter waits and it is valid; the lock is held.
-            Some(prev) => unsafe { prev.as_ref() }.next.set(next),
-            None => self.first = next,
-        }
-        match next {
-            // SAFETY: as above.
-            Some(next) => unsafe { next.as_ref() }.prev.set(prev),
-            None => self.last = prev,
+        if sudog.queued.replace(false) {
+            // SAFETY: it was queued, and a wait is in one queue.
+            unsafe { self.0.remove(sudog) };
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.0.is_empty()
     }
 }
 

@@ -10,7 +10,6 @@
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::thread::panicking;
 use std::time::{Duration, Instant};
 
 use morestack_asm::{GHead, mcall};
@@ -33,7 +32,7 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
     // SAFETY: only looked at, for its lock's address.
     let lock = unsafe { MutexGuard::mutex(&state).raw() };
     let slot = slot.as_mut_ptr();
-    match m::current_g_ptr().filter(|_| !panicking()) {
+    match m::resting_g() {
         Some(waiter) => {
             // SAFETY: the calling green thread.
             let g = unsafe { waiter.as_ref() };
@@ -98,7 +97,7 @@ pub(super) enum Contest {
 impl Contest {
     /// Of the calling thread.
     pub(super) fn new() -> Contest {
-        match m::current_g_ptr().filter(|_| !panicking()) {
+        match m::resting_g() {
             Some(g) => Contest::Green(g),
             None => Contest::Os(OsWaiter::new()),
         }

@@ -23,18 +23,18 @@
 //! A waiter frees its entry when it was woken, not before: whoever dequeued it wakes it once, after the last access.
 //!
 //! *To leave early*, for a waiter with a deadline or that is cancelled: under the lock of the queue. While `outcome` is
-//! Waiting it removes its entry (`Queue::remove`), and nobody will wake it. Otherwise it was dequeued: the wake-up is on
+//! Waiting it removes its entry ([`List::remove`]), and nobody will wake it. Otherwise it was dequeued: the wake-up is on
 //! its way and must be waited for, and what it was given be given back. Each lock's header says what else then has to be done.
 
 use std::cell::Cell;
 use std::hint::spin_loop;
 use std::ptr::NonNull;
-use std::thread::panicking;
 
 use morestack_asm::{STACK_GUARD, STACK_PREEMPT, mcall, stackguard};
 
 use crate::channel::{OsWaiter, Waiter, Waker, wait_m};
 use crate::idle::Workers;
+use crate::links::{Linked, Links, List};
 use crate::m;
 use crate::park::checkpoint;
 use crate::token::Token;
@@ -52,12 +52,17 @@ pub(crate) enum Outcome {
 
 /// A wait. See the module's header for who may touch what.
 pub(crate) struct Entry {
-    next: Cell<Option<NonNull<Entry>>>,
-    prev: Cell<Option<NonNull<Entry>>>,
+    links: Links<Entry>,
     waiter: Waiter,
     outcome: Cell<Outcome>,
     /// How much of it, where that can be said.
     pub(crate) wants: usize,
+}
+
+impl Linked for Entry {
+    fn links(&self) -> &Links<Entry> {
+        &self.links
+    }
 }
 
 /// The wait of the calling thread, which owns the entry.
@@ -69,15 +74,15 @@ pub(crate) struct Wait {
 
 impl Wait {
     pub(crate) fn new(wants: usize) -> Wait {
-        let (waiter, os) = match m::current_g_ptr().filter(|_| !panicking()) {
+        let (waiter, os) = match m::resting_g() {
             Some(g) => (Waiter::Green(g), None),
             None => {
                 let os = NonNull::from(Box::leak(Box::new(OsWaiter::new())));
                 (Waiter::Os(os), Some(os))
             }
         };
-        let (next, prev, outcome) = (Cell::new(None), Cell::new(None), Cell::new(Outcome::Waiting));
-        let entry = NonNull::from(Box::leak(Box::new(Entry { next, prev, waiter, outcome, wants })));
+        let (links, outcome) = (Links::default(), Cell::new(Outcome::Waiting));
+        let entry = NonNull::from(Box::leak(Box::new(Entry { links, waiter, outcome, wants })));
         Wait { entry, os }
     }
 
@@ -112,98 +117,51 @@ impl Drop for Wait {
     }
 }
 
-/// Those who wait. Everything under the lock that it lies behind.
-pub(crate) struct Queue {
-    first: Option<NonNull<Entry>>,
-    last: Option<NonNull<Entry>>,
-}
-
-// SAFETY: an entry is touched by the rules of the module's header, whichever thread has the queue.
-unsafe impl Send for Queue {}
+/// Those who wait. Everything under the lock that it lies behind. What is in it is valid: its waiter waits.
+pub(crate) struct Queue(List<Entry>);
 
 impl Queue {
     pub(crate) const fn new() -> Queue {
-        Queue { first: None, last: None }
+        Queue(List::new())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.0.is_empty()
     }
 
     /// How much the first wants.
     pub(crate) fn first_wants(&self) -> Option<usize> {
-        // SAFETY: queued, so its waiter waits and it is valid; the lock is held.
-        self.first.map(|first| unsafe { first.as_ref() }.wants)
+        self.0.iter().next().map(|first| first.wants)
     }
 
     /// At the end. The caller lets go of the lock and then blocks.
     pub(crate) fn push(&mut self, wait: &Wait) {
-        self.link(wait.entry, self.last, None);
+        // SAFETY: the caller's wait, not queued; its waiter frees it when it was dequeued and woken.
+        unsafe { self.0.push_back(wait.entry) };
     }
 
     /// At the front: one that has waited before.
     pub(crate) fn push_front(&mut self, wait: &Wait) {
-        self.link(wait.entry, None, self.first);
+        // SAFETY: as above.
+        unsafe { self.0.push_front(wait.entry) };
     }
 
     /// Dequeues the first: the caller is to wake it.
     pub(crate) fn pop(&mut self, outcome: Outcome) -> Option<Waker> {
-        // SAFETY: queued, so its waiter waits and it is valid; the lock is held.
-        let first = unsafe { self.first?.as_ref() };
-        self.remove(first);
+        let first = self.0.pop_front()?;
         first.outcome.set(outcome);
         Some(first.waiter.waker())
     }
 
     /// Dequeues all.
     pub(crate) fn take(&mut self, outcome: Outcome) -> Batch {
-        let mut at = self.first;
-        while let Some(entry) = at {
-            // SAFETY: as above.
-            let entry = unsafe { entry.as_ref() };
-            entry.outcome.set(outcome);
-            at = entry.next.get();
-        }
+        self.0.iter().for_each(|entry| entry.outcome.set(outcome));
         Batch { queue: std::mem::replace(self, Queue::new()), outcome }
     }
 
     /// How many.
     pub(crate) fn len(&self) -> usize {
-        // SAFETY: as above.
-        std::iter::successors(self.first, |entry| unsafe { entry.as_ref() }.next.get()).count()
-    }
-
-    fn remove(&mut self, entry: &Entry) {
-        let (prev, next) = (entry.prev.get(), entry.next.get());
-        self.set_next(prev, next);
-        self.set_prev(next, prev);
-    }
-
-    fn link(&mut self, entry: NonNull<Entry>, prev: Option<NonNull<Entry>>, next: Option<NonNull<Entry>>) {
-        // SAFETY: the caller's wait, and not queued.
-        let new = unsafe { entry.as_ref() };
-        new.prev.set(prev);
-        new.next.set(next);
-        self.set_next(prev, Some(entry));
-        self.set_prev(next, Some(entry));
-    }
-
-    /// What comes after `at`, or first.
-    fn set_next(&mut self, at: Option<NonNull<Entry>>, next: Option<NonNull<Entry>>) {
-        match at {
-            // SAFETY: queued, so its waiter waits and it is valid; the lock is held.
-            Some(at) => unsafe { at.as_ref() }.next.set(next),
-            None => self.first = next,
-        }
-    }
-
-    /// What comes before `at`, or last.
-    fn set_prev(&mut self, at: Option<NonNull<Entry>>, prev: Option<NonNull<Entry>>) {
-        match at {
-            // SAFETY: as above.
-            Some(at) => unsafe { at.as_ref() }.prev.set(prev),
-            None => self.last = prev,
-        }
+        self.0.iter().count()
     }
 }
 
