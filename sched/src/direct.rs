@@ -35,8 +35,7 @@
 //! A child that blocks its OS thread ([`crate::blocking`], [`crate::hold`]) leaves them unsettled: they wait for nothing but
 //! that child, which is still on its M, with a P or without.
 //!
-//! A joiner learns from the join word how its child has ended: it is DONE if it ended on g0, and still names the joiner
-//! if it ended directly.
+//! A joiner learns from `unsettled`, when it runs again, whether its child has ended directly.
 
 use std::ptr::NonNull;
 
@@ -50,31 +49,39 @@ use crate::task::GArc;
 use crate::token::Token;
 use crate::{newstack, park, stack, timers};
 
-/// Runs `child` to its end, if it has not started and can be had, in place of `me`, the calling green thread, of the same
-/// runtime. True if it has ended directly: then it is reaped, and the scheduler's count of it is the caller's. False in
-/// any other case: it may be done or not.
+/// How it was joined.
+pub(crate) enum Direct {
+    /// It has ended directly, and the scheduler's count of it is the caller's.
+    Reaped,
+    /// It was run, and then the joiner has waited for it, registered with it, as if it had gone to g0 itself. That wait is over, or
+    /// was [interrupted](crate::cancel).
+    Settled,
+    /// Not so. It may be done or not.
+    No,
+}
+
+/// Runs `child`, if it has not started and can be had, in place of `me`, the calling green thread, of the same runtime.
 #[inline]
-pub(crate) fn join(child: &GArc, me: GRef) -> bool {
+pub(crate) fn join(child: &GArc, me: GRef) -> Direct {
     // It can be taken by others at any time, but comes back to this status never.
     if child.status() != Status::Idle {
-        return false;
+        return Direct::No;
     }
     let Some(owned) = prepare(child, me) else {
-        return false;
+        return Direct::No;
     };
     // SAFETY: on the stack of `me`, not unwinding. Nobody knows that it waits before this thread settles it or comes back.
     // The child was prepared just now.
     unsafe { switch(me.head_ptr(), owned.head_ptr()) };
     // It may be another M now.
-    if child.join.word.is_done() {
-        Token::of_wait(&me).reset();
-        return false;
+    if !me.unsettled.replace(false) {
+        return Direct::Settled;
     }
     let m = m::enter_waiting();
     systemstack(|| reap(&m, owned));
     // A request that came since the switch was written over.
     newstack::rearm();
-    true
+    Direct::Reaped
 }
 
 /// Takes `child` if it can be had, and makes it ready to be switched to from `me`, which is unsettled then.
@@ -94,6 +101,7 @@ fn prepare(child: &GArc, me: GRef) -> Option<GRef> {
     // SAFETY: owned by this M, and the stack is for it.
     unsafe { schedule::start(&m, owned, stack) };
     owned.join.word.set_joiner(me);
+    me.unsettled.set(true);
     m.direct.set(m.direct.get() + 1);
     m.set_curg(Some(owned));
     Some(owned)
@@ -157,11 +165,20 @@ fn reap(m: &M, g: GRef) {
 }
 
 /// `g` has given the M back to g0. Its joiner and the others behind that wait from here on.
+///
+/// Their children's ends are still ahead: nobody has notified them. But they may have been cancelled, or are as soon as they
+/// wait; then they are another's. So each is looked at before.
 #[cold]
-pub(crate) fn settle(m: &M, mut g: GRef) {
-    for _ in 0..m.direct.replace(0) {
-        g = joiner(g);
-        // The child's end is still ahead: nobody has notified it.
-        park::rest(m, g, Token::of_wait(&g));
+pub(crate) fn settle(m: &M, g: GRef) {
+    let mut left = m.direct.replace(0);
+    let mut next = (left != 0).then(|| joiner(g));
+    while let Some(g) = next {
+        left -= 1;
+        next = (left != 0).then(|| joiner(g));
+        g.unsettled.set(false);
+        if !park::begin_rest(m, g, Token::of_wait(&g)) {
+            g.set_status(Status::Running, Status::Runnable);
+            ready_here(m, g, Next::Soon);
+        }
     }
 }

@@ -133,6 +133,12 @@ pub(crate) struct G {
     pub(crate) locals: Cell<Option<NonNull<Locals>>>,
     /// A [waker](crate::future) of it was woken.
     pub(crate) woken: AtomicBool,
+    /// It was [cancelled](crate::cancel).
+    pub(crate) cancelled: AtomicBool,
+    /// It has switched to what it joins, and comes back when that ends: see [`crate::direct`]. Its M's.
+    pub(crate) unsettled: Cell<bool>,
+    /// Nesting depth of what a cancellation must not unwind. The running green thread's own.
+    pub(crate) shield: Cell<u16>,
     /// References, and what is behind the `G` in memory: see [`crate::task`].
     pub(crate) refs: AtomicUsize,
     pub(crate) vtable: &'static VTable,
@@ -151,7 +157,7 @@ pub(crate) struct G {
 const _: () = assert!(size_of::<G>() <= 232);
 
 // SAFETY: the fields that are not Sync (head, long, grew, first_log, on_segment, calm, seq, preempt_off, frozen, home, locals,
-// sudog) are touched by the owner alone, and ownership passes only by the synchronised hand-overs of the module header. `place`
+// unsettled, shield, sudog) are touched by the owner alone, and ownership passes only by the synchronised hand-overs of the module header. `place`
 // has rules of its own, in its module.
 unsafe impl Send for G {}
 // SAFETY: as above.
@@ -187,6 +193,9 @@ impl G {
             locals: Cell::new(None),
             on_segment: Cell::new(false),
             woken: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            unsettled: Cell::new(false),
+            shield: Cell::new(0),
             preempt_off: Cell::new(0),
             calm: Cell::new(0),
             status: AtomicU8::new(Status::Idle as u8),

@@ -8,7 +8,7 @@
 //!     NOBODY ───► a joiner's G ───────────────┐
 //!       ├─────────────────────────────────────┼──► DONE
 //!       └─► OTHER ────────────────────────────┘
-//!    ◄──── withdraw
+//!    ◄──── withdraw, leave
 //! ```
 //!
 //! # A joiner of the same runtime
@@ -17,7 +17,8 @@
 //! notifies whom it finds. *No wake-up is lost*: of the compare-exchange and the swap one comes first; either the joiner
 //! sees DONE and does not wait, or `finish` sees the joiner. *The joiner is there*: nobody else notifies that token, so from
 //! its registration to the notification it stays in `join`, and its `G` needs no reference. For the same reason its handle
-//! exists until the green thread is done.
+//! exists until the green thread is done. If it is [cancelled](crate::cancel) it changes itself back to NOBODY; where that
+//! comes too late, it waits for the notification.
 //!
 //! # Any other joiner
 //!
@@ -58,15 +59,16 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::task::{Context, Poll, Waker};
 
-use morestack_asm::{GHead, mcall, prologue};
+use morestack_asm::prologue;
 use parking_lot::Mutex;
 
 use crate::atomics::AtomicPtr;
+use crate::direct::{self, Direct};
 use crate::g::{G, GRef};
 use crate::task::{self, GArc};
 use crate::thread::{self, Thread};
 use crate::token::{PARKED, Token, wake};
-use crate::{direct, fork, m, park};
+use crate::{cancel, fork, m};
 
 /// Whether a green thread is done, and who waits for that.
 #[derive(Default)]
@@ -139,7 +141,12 @@ impl Word {
 
     /// From OTHER back to NOBODY; false if it is done.
     pub(crate) fn withdraw(&self) -> bool {
-        self.0.compare_exchange(OTHER, NOBODY, AcqRel, Acquire).is_ok()
+        self.leave(OTHER)
+    }
+
+    /// From `joiner` back to NOBODY; false if it is done.
+    pub(crate) fn leave(&self, joiner: *mut G) -> bool {
+        self.0.compare_exchange(joiner, NOBODY, AcqRel, Acquire).is_ok()
     }
 
     /// To DONE. Returns the state before.
@@ -265,6 +272,7 @@ impl<T> JoinHandle<T> {
     /// | of the panic | it panicked |
     /// | [`StackOverflow`](crate::StackOverflow) | it needed more stack than it may have |
     /// | `std::io::Error`, `OutOfMemory` | no stack for it could be had when it first ran, or no larger one when its copying stack was to grow; the message names the size and the reason |
+    /// | [`Cancelled`](crate::Cancelled) | it was [cancelled](JoinHandle::cancel) |
     /// | [`RuntimeStopped`] | its runtime stopped before it finished |
     ///
     /// # Panics
@@ -301,6 +309,36 @@ impl<T> JoinHandle<T> {
     /// Whether the green thread has finished: `join` will not wait.
     pub fn is_finished(&self) -> bool {
         self.g().join.word.is_done()
+    }
+
+    /// Ends the green thread, where it next waits or comes to a safepoint: it unwinds there with [`Cancelled`], running
+    /// destructors, and that is what `join` returns. If it has finished, this does nothing. It does not wait for the end.
+    ///
+    /// | where it is | what happens |
+    /// |---|---|
+    /// | not started | its closure is dropped, on its own stack |
+    /// | in [`park`](crate::park()), [`sleep`](crate::sleep), `join`, [`block_on`](crate::block_on), a channel operation, `select!`, or waiting for what is in [`sync`](crate::sync) | it leaves the queue, and unwinds; an operation that was completed before counts |
+    /// | running | the next such wait, [`yield_now`](crate::yield_now), or within a few time slices a [`#[prologue]`](macro@crate::prologue) or [`checkpoint`](crate::checkpoint) |
+    /// | in [`without_preemption`](crate::without_preemption), in a destructor during a panic | not there: afterwards |
+    /// | in [`blocking`](crate::blocking()), at the end of a [`scope`](crate::scope()), in [`Runtime::run`](crate::Runtime::run) | when that has returned |
+    ///
+    /// Whoever catches the payload ends by its next wait all the same. The payload is no panic: no message is printed. A value
+    /// that was to be sent is dropped; one that was received is not lost. Where panics abort the process (`panic = "abort"`), so does this.
+    ///
+    /// ```
+    /// use morestack::channel::bounded;
+    ///
+    /// let (sender, receiver) = bounded::<u32>(0);
+    /// let server = morestack::spawn(move || receiver.iter().sum::<u32>());
+    /// sender.send(1).unwrap();
+    /// server.cancel();
+    /// assert!(server.join().unwrap_err().is::<morestack::Cancelled>());
+    /// assert!(sender.send(2).is_err()); // the receiver was dropped
+    /// ```
+    ///
+    /// [`Cancelled`]: crate::Cancelled
+    pub fn cancel(&self) {
+        cancel::cancel(self.g());
     }
 
     /// The green thread's handle, to unpark or name it.
@@ -391,21 +429,24 @@ fn wait_inside(g: &GArc, me: GRef) -> End {
         // It was polled before.
         withdraw(g);
     }
-    if direct::join(g, me) {
-        return End::Reaped;
-    }
-    if !g.join.word.is_done() && g.join.word.register(me.as_ptr()) {
-        // SAFETY: on a green thread, not unwinding; `wait_m` leaves it to `finish`.
-        unsafe { mcall(wait_m, 0) };
-        Token::of_wait(&me).reset();
+    cancel::point();
+    let rested = match direct::join(g, me) {
+        Direct::Reaped => return End::Reaped,
+        Direct::Settled => cancel::outcome(&me, true),
+        Direct::No if g.join.word.is_done() || !g.join.word.register(me.as_ptr()) => return End::Done,
+        Direct::No => None,
+    };
+    // SAFETY: on a green thread, not unwinding; `finish` notifies whom it finds in the word.
+    let notified = rested.unwrap_or_else(|| unsafe { cancel::rest(&me, true) });
+    if !notified {
+        if g.join.word.leave(me.as_ptr()) {
+            cancel::raise();
+        }
+        // It ended before that.
+        // SAFETY: as above.
+        unsafe { cancel::rest(&me, false) };
     }
     End::Done
-}
-
-unsafe fn wait_m(head: *mut GHead, _: usize) {
-    // SAFETY: the green thread that called `mcall` on this M, which owns it.
-    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
-    park::rest(m, g, Token::of_wait(&g));
 }
 
 /// For any other thread; `blocks` if it is one of the same runtime's all the same, which keeps its worker from leaving.

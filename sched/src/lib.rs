@@ -20,6 +20,7 @@
 //! | run something | [`spawn`], [`Builder`], [`Runtime::run`]; [`go`] for copying stacks, by contract |
 //! | lend locals to it | [`scope()`] |
 //! | wait | [`JoinHandle::join`], [`channel`], [`park`], [`sleep`], [`yield_now`] |
+//! | end it from outside | [`JoinHandle::cancel`] |
 //! | share | [`sync`]: `Mutex`, `RwLock`, `Condvar`, `Semaphore`, `Barrier`, `WaitGroup`, `OnceLock` |
 //! | wait for futures, and be waited for by them | [`block_on`], [`spawn_future`]; [`JoinHandle`] is one |
 //! | block the OS thread | [`blocking()`] |
@@ -38,6 +39,7 @@
 //! | `schedule` | the scheduler loop: where the next green thread comes from |
 //! | `ready`, `young`, `tied`, `idle` | where a runnable one goes, and who is woken for it |
 //! | `token`, `park`, `timers`, `timed`, `join`, `direct`, `future`, `links`, [`channel`], [`sync`] | waiting |
+//! | `cancel` | unwinding a green thread from outside |
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
 //! | `scope` | lending a parent's locals |
 //! | `local` | task-locals |
@@ -52,6 +54,7 @@
 mod atomics;
 mod blocking;
 mod blocks;
+mod cancel;
 pub mod channel;
 mod config;
 mod direct;
@@ -98,6 +101,7 @@ mod worker;
 mod young;
 
 pub use blocking::blocking;
+pub use cancel::Cancelled;
 pub use future::{block_on, spawn_future};
 pub use join::{JoinHandle, RuntimeStopped};
 pub use local::{AccessError, LocalKey};

@@ -17,6 +17,7 @@
 //! | [`hold`] | [`crate::hold`]: taking the P of one that is out | two hold a P |
 //! | [`parker`], [`parker_with_alarm`] | [`crate::parker`] | a token is lost, or what was written before it is not seen |
 //! | [`token`], [`token_with_a_scanner`] | [`crate::token`] | a green thread resumes twice, never, before it is at rest, or without what its wakers wrote |
+//! | [`cancelled`] | [`crate::cancel`]: a wait that is interrupted | a late wake-up ends another wait; a value is lost; a request is forgotten |
 //! | [`contested`] | [`crate::token`], [`crate::channel`]: a wait with several wakers | the same; a value is lost or there twice; a timer ends a later wait |
 //! | [`join`], [`join_from_outside`], [`polls`], [`poll_and_join`] | [`crate::join`] | a joiner waits for ever, or finds no result; the runtime is freed under one |
 //! | [`young`] | [`crate::young`] | an entry is lost, taken twice, or taken before it was written |
@@ -68,7 +69,7 @@ use crate::sync::rwlock::{READER, RawRwLock};
 use crate::sync::semaphore::{self, PERMIT, RawSemaphore};
 use crate::sysmon::Alarm;
 use crate::timers::{HELP_AFTER, NEVER, Timers};
-use crate::token::{NOTIFIED, PARKED, Seq, TIMED_OUT, Token};
+use crate::token::{CANCELLED, NOTIFIED, PARKED, Seq, TIMED_OUT, Token};
 use crate::young::Young;
 
 /// Runs `model`, interrupting threads that could go on up to so many times per run; `LOOM_MAX_PREEMPTIONS` overrides it.
@@ -975,6 +976,160 @@ fn contested_with_mistakes() {
         contested.dequeue()
     };
     assert!(fails(3, move || Contested::model(ContestedSteps { end, ..CONTESTED })));
+}
+
+/// A green thread that waits for a value; its sender; and a canceller, with sysmon, which may come at any time. If its first wait
+/// is interrupted, it waits for the value where it must not be. In the end it waits for nothing: that it can be cancelled only.
+struct Interrupted {
+    token: AtomicU16,
+    cancelled: AtomicBool,
+    queue: Mutex<Queue>,
+    /// Its head and stack: the owner's.
+    stack: UnsafeCell<()>,
+    runnable: Mutex<usize>,
+    run: Condvar,
+    steps: InterruptedSteps,
+}
+
+#[derive(Clone, Copy)]
+struct InterruptedSteps {
+    interrupt: fn(Token<'_>) -> Option<u16>,
+    /// The waiter was notified, and runs.
+    notified: fn(&Interrupted),
+    /// It was interrupted, and somebody else has dequeued it.
+    too_late: fn(&Interrupted),
+}
+
+const INTERRUPTED: InterruptedSteps = InterruptedSteps {
+    interrupt: |token| token.cancel(),
+    notified: |this| {
+        Token(&this.token).reset();
+        this.rearm();
+    },
+    too_late: |this| assert!(this.rest(false), "it may not be interrupted"),
+};
+
+impl Interrupted {
+    fn rearm(&self) {
+        if self.cancelled.load(Relaxed) {
+            let _ = Token(&self.token).cancel();
+        }
+    }
+
+    fn wake(&self, before: Option<u16>) {
+        if before == Some(PARKED) {
+            self.stack.with_mut(|_| ());
+            let mut runnable = self.runnable.lock().unwrap();
+            *runnable += 1;
+            assert_eq!(*runnable, 1, "it is made ready twice");
+            self.run.notify_one();
+        }
+    }
+
+    /// `cancel::rest`.
+    fn rest(&self, may_leave: bool) -> bool {
+        let token = Token(&self.token);
+        loop {
+            self.stack.with_mut(|_| ());
+            if token.publish(PARKED) {
+                let mut runnable = self.runnable.lock().unwrap();
+                while *runnable == 0 {
+                    runnable = self.run.wait(runnable).unwrap();
+                }
+                *runnable = 0;
+                drop(runnable);
+                self.stack.with_mut(|_| ());
+            }
+            if token.state() == NOTIFIED {
+                (self.steps.notified)(self);
+                return true;
+            }
+            if may_leave {
+                return false;
+            }
+            token.uncancel();
+        }
+    }
+
+    /// A wait in a channel: what it got, if it was not interrupted.
+    fn wait(&self, may_leave: bool) -> Option<usize> {
+        *self.queue.lock().unwrap() = Queue { waiter: Some(1), slot: 0, done: false };
+        if !self.rest(may_leave) {
+            if self.queue.lock().unwrap().waiter.take().is_some() {
+                return None;
+            }
+            (self.steps.too_late)(self);
+        }
+        Some(self.queue.lock().unwrap().slot)
+    }
+
+    fn model(steps: InterruptedSteps) {
+        let this = Arc::new(Interrupted {
+            token: AtomicU16::new(0),
+            cancelled: AtomicBool::new(false),
+            queue: Mutex::default(),
+            stack: UnsafeCell::new(()),
+            runnable: Mutex::new(0),
+            run: Condvar::new(),
+            steps,
+        });
+        let canceller = {
+            let this = this.clone();
+            thread::spawn(move || {
+                this.cancelled.store(true, Relaxed);
+                // sysmon tries again.
+                let before = loop {
+                    match (this.steps.interrupt)(Token(&this.token)) {
+                        None => thread::yield_now(),
+                        before => break before,
+                    }
+                };
+                this.wake(before);
+            })
+        };
+        let sender = {
+            let this = this.clone();
+            thread::spawn(move || {
+                loop {
+                    let mut queue = this.queue.lock().unwrap();
+                    if queue.waiter.take().is_some() {
+                        queue.slot = 1;
+                        break;
+                    }
+                    drop(queue);
+                    thread::yield_now();
+                }
+                this.wake(Some(Token(&this.token).notify()));
+            })
+        };
+        if this.wait(true).is_none_or(|value| value != 1) {
+            assert_eq!(this.wait(false), Some(1), "a wait was ended by the wake-up of another");
+        }
+        assert!(!this.rest(true), "nobody notifies it");
+        canceller.join().unwrap();
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn cancelled() {
+    check(3, || Interrupted::model(INTERRUPTED));
+}
+
+/// Seeded: one step is done wrong.
+#[test]
+fn cancelled_with_mistakes() {
+    // The request is not put back where a wake-up may have written over it.
+    let notified = |this: &Interrupted| Token(&this.token).reset();
+    assert!(fails(3, move || Interrupted::model(InterruptedSteps { notified, ..INTERRUPTED })));
+
+    // It does not wait for the wake-up that is on its way.
+    let too_late = |this: &Interrupted| Token(&this.token).uncancel();
+    assert!(fails(3, move || Interrupted::model(InterruptedSteps { too_late, ..INTERRUPTED })));
+
+    // The canceller writes over a wake-up that has come.
+    let interrupt = |token: Token<'_>| Some(token.0.swap(CANCELLED, AcqRel));
+    assert!(fails(3, move || Interrupted::model(InterruptedSteps { interrupt, ..INTERRUPTED })));
 }
 
 /// A worker that wakes twice; sysmon has to see it busy.

@@ -10,6 +10,8 @@
 //!   too little room? ── yes ──► copying: double, by copystack; no memory for that: raise its io::Error
 //!        │                      over the limit, reserved, or on a segment: raise StackOverflow
 //!        │
+//!   cancelled? ── yes ──► raise Cancelled; not here: go on
+//!        │ no
 //!   preemption requested? ── yes ──► not allowed now: go on, sysmon asks again
 //!        │                           nobody waits: go on, in a new slice
 //!        │ no                        else gopreempt: to the tail, schedule
@@ -33,7 +35,8 @@ use crate::m::{self, M};
 use crate::p::P;
 use crate::ready::{Next, ready};
 use crate::sched::Sched;
-use crate::{p, schedule, stack, stress, timers};
+use crate::token::Token;
+use crate::{cancel, p, schedule, stack, stress, timers};
 
 /// See the module header. Called by the scheduler loop with the frame size that the check named.
 pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
@@ -71,7 +74,16 @@ pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
             return go_on(m, g, raise as usize);
         }
     }
+    if Token::of_wait(&g).is_cancelled() && cancel::may_raise(&g) {
+        let raise: Raise = raise_cancelled;
+        return go_on(m, g, raise as usize);
+    }
     if stress::preempts() || m.p().preempt_requested() { preempt(m, g, frame) } else { go_on(m, g, 0) }
+}
+
+/// Unwinds the calling green thread, in the prologue at which it was asked.
+fn raise_cancelled() -> ! {
+    cancel::raise()
 }
 
 /// From here on a stack doubles twice at once. It was copied four times by then, and what it holds is copied half as often
@@ -141,9 +153,14 @@ pub(crate) fn waits_for(sched: &Sched, p: &P, m: &M, now: u64) -> bool {
 /// Answers, at the next prologue, a request that was deferred in the current slice. On a green thread.
 pub(crate) fn rearm() {
     if m::current().is_some_and(|m| m.p().preempt_requested()) {
-        // SAFETY: on a green thread, so `newstack` is there to answer.
-        unsafe { set_stackguard(STACK_PREEMPT) };
+        fail_next_check();
     }
+}
+
+/// Comes here at the next prologue. On a green thread.
+pub(crate) fn fail_next_check() {
+    // SAFETY: on a green thread, so `newstack` is there to answer.
+    unsafe { set_stackguard(STACK_PREEMPT) };
 }
 
 /// A green thread ran out of stack at a prologue: the payload that [`JoinHandle::join`](crate::JoinHandle::join)

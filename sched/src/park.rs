@@ -2,8 +2,8 @@
 //!
 //! Each green thread has a token, as `std::thread` has; [`crate::token`] has the protocol.
 //!
-//! A sleeping green thread is owned by its timer: `unpark` during a sleep leaves a token and does not cut the sleep short,
-//! as with `std::thread::sleep`.
+//! A sleeper waits with the other word: `unpark` during a sleep leaves a token and does not cut the sleep short, as with
+//! `std::thread::sleep`.
 //!
 //! # While unwinding
 //!
@@ -19,9 +19,8 @@ use crate::g::{G, GRef, Status};
 use crate::m::{self, M};
 use crate::ready::{Next, ready_here};
 use crate::task::GArc;
-use crate::timed::Timer;
 use crate::token::{PARKED, PARKED_OS, TIMED_OUT, Token, wake};
-use crate::{parked, schedule, timed};
+use crate::{cancel, parked, schedule, timed};
 
 /// Blocks the calling thread until its token is made available by [`Thread::unpark`](crate::Thread::unpark), and takes
 /// it. Returns at once if it is available already.
@@ -49,6 +48,7 @@ pub fn park() {
     let Some(g) = m::current_g() else {
         return std::thread::park();
     };
+    cancel::point();
     let token = Token::of(g);
     if token.take() {
         return;
@@ -59,6 +59,7 @@ pub fn park() {
     // SAFETY: on a green thread, not unwinding; `park_m` publishes it to one waker at most.
     unsafe { mcall(park_m, 0) };
     token.clear();
+    cancel::point();
 }
 
 /// As [`park`], for `duration` at most.
@@ -84,6 +85,7 @@ pub fn park_timeout(duration: Duration) {
         // Further than the clock reaches.
         return park();
     };
+    cancel::point();
     let token = Token::of(g);
     if token.take() {
         return;
@@ -97,6 +99,7 @@ pub fn park_timeout(duration: Duration) {
             break;
         }
     }
+    cancel::point();
 }
 
 unsafe fn park_m(head: *mut GHead, _: usize) {
@@ -105,15 +108,35 @@ unsafe fn park_m(head: *mut GHead, _: usize) {
     rest(m, g, Token::of(&g));
 }
 
+/// Lets the calling green thread wait for its wait token.
+///
+/// # Safety
+///
+/// For `mcall`, on a green thread that does not unwind and that one other party will notify.
+pub(crate) unsafe fn wait_m(head: *mut GHead, _: usize) {
+    // SAFETY: the green thread that called `mcall` on this M, which owns it.
+    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
+    rest(m, g, Token::of_wait(&g));
+}
+
 /// Lets `g` wait for `token`, from here on its waker's; or resumes it if the token is there already.
-pub(crate) fn rest(m: &M, g: GRef, token: Token<'_>) {
+fn rest(m: &M, g: GRef, token: Token<'_>) {
+    if !begin_rest(m, g, token) {
+        schedule::resume(m, g);
+    }
+}
+
+/// Lets `g` wait for `token`, from here on its waker's; false if the token is there already.
+#[inline(always)]
+pub(crate) fn begin_rest(m: &M, g: GRef, token: Token<'_>) -> bool {
     // Before it is published: afterwards it is the waker's.
     parked::note(m, g);
     g.set_status(Status::Running, Status::Waiting);
-    if !token.publish(PARKED) {
+    let published = token.publish(PARKED);
+    if !published {
         g.set_status(Status::Waiting, Status::Running);
-        schedule::resume(m, g);
     }
+    published
 }
 
 fn park_os(g: &G, deadline: Option<Instant>) {
@@ -132,9 +155,10 @@ fn park_os(g: &G, deadline: Option<Instant>) {
     token.clear();
 }
 
-/// Makes the token of `g` available, and the green thread runnable if it waits for it.
-pub(crate) fn unpark(g: &GArc) {
-    match Token::of(g).notify() {
+/// Makes the token of `g` available, and the green thread runnable if it waits for it: true.
+pub(crate) fn unpark(g: &GArc) -> bool {
+    let before = Token::of(g).notify();
+    match before {
         // SAFETY: this notification took PARKED.
         PARKED => unsafe { wake(g.ptr()) },
         PARKED_OS => {
@@ -144,6 +168,7 @@ pub(crate) fn unpark(g: &GArc) {
         }
         _ => {}
     }
+    before == PARKED
 }
 
 /// Gives way to the other runnable green threads: the caller goes to the tail of its run queue. On an OS thread it is
@@ -155,6 +180,7 @@ pub fn yield_now() {
     if std::thread::panicking() {
         return;
     }
+    cancel::point();
     // SAFETY: the green thread that runs here; the scheduler's count goes with it to the queue.
     let g = unsafe { GRef::from_ptr(g) };
     let next = m::enter_current().and_then(|m| schedule::directly(&m, g));
@@ -209,40 +235,19 @@ pub fn sleep(duration: Duration) {
 /// Blocks the calling thread until `deadline`; not at all if that has passed. See [`sleep`].
 pub fn sleep_until(deadline: Instant) {
     while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
-        let Some((m, _)) = m::current().zip(m::resting_g()) else {
+        let Some((m, g)) = m::current().zip(m::resting_g()) else {
             std::thread::sleep(left);
             continue;
         };
+        // SAFETY: the calling green thread.
+        let g = unsafe { g.as_ref() };
         let long = m.sched().config.freeze_after.is_some_and(|after| left >= after);
-        // SAFETY: on a green thread, not unwinding; the timer wakes it once. The argument is a number.
-        unsafe { mcall(if long { sleep_long_m } else { sleep_m }, crate::timers::nanos(deadline) as usize) };
-        if let Some(g) = m::current_g() {
-            Token::of_wait(g).reset();
+        cancel::begin_contest(g);
+        timed::sleep_until(long, deadline);
+        if cancel::end_contest(g) {
+            cancel::raise();
         }
     }
-}
-
-unsafe fn sleep_m(head: *mut GHead, when: usize) {
-    // SAFETY: the green thread that called `mcall` on this M, which owns it.
-    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
-    parked::note(m, g);
-    sleep_until_timer(m, g, when as u64);
-}
-
-unsafe fn sleep_long_m(head: *mut GHead, when: usize) {
-    // SAFETY: as above.
-    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
-    parked::note_long(m, g);
-    sleep_until_timer(m, g, when as u64);
-}
-
-/// Lets `g` wait until `when`, from here on its timer's.
-fn sleep_until_timer(m: &M, g: GRef, when: u64) {
-    g.set_status(Status::Running, Status::Waiting);
-    let published = Token::of_wait(&g).publish(PARKED);
-    debug_assert!(published, "nobody wakes a sleeper before its timer is set");
-    // SAFETY: on the thread of `m`, which holds its P.
-    unsafe { m.p().timers.insert(when, Timer::sleeper(g), g.tied) };
 }
 
 /// Runs `f` without preempting it: a request that arrives meanwhile is answered when `f` has returned. Nests.
@@ -269,6 +274,7 @@ pub fn without_preemption<R>(f: impl FnOnce() -> R) -> R {
         fn drop(&mut self) {
             if Allow::change(-1) == 0 {
                 crate::newstack::rearm();
+                cancel::unshielded();
             }
         }
     }

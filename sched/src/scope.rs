@@ -22,7 +22,7 @@
 //! # Panics
 //!
 //! As in std: if the scope's own closure panics, all are waited for, and the panic goes on. If a child has ended by a panic
-//! that nobody took by joining it, `scope` panics. `panics` counts those: a child adds itself when it ends, and a join that
+//! that nobody took by joining it, `scope` panics; not for one that was cancelled. `panics` counts those: a child adds itself when it ends, and a join that
 //! returns an error takes it off again.
 //!
 //! # The parent's stack
@@ -33,7 +33,8 @@
 //!
 //! # While it waits
 //!
-//! There is no way out of the wait, so an unwinding `park` aborts the process. A parent that is a green thread, and whose
+//! There is no way out of the wait: a parent that is [cancelled](crate::cancel) unwinds after it, and if `park` should unwind
+//! the process is aborted. A parent that is a green thread, and whose
 //! runtime stops, is abandoned like its children: nobody runs any more, and the frames that were lent stay. So a runtime
 //! must not be stopped by a scope's own doing; and a scope in `blocking` or in a destructor during a panic keeps its worker, and
 //! with it the end of the runtime, until the children have ended.
@@ -49,6 +50,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use morestack_asm::prologue;
 
+use crate::cancel::{self, Cancelled};
 use crate::g::Payload;
 use crate::join::{JoinHandle, RuntimeStopped};
 use crate::spawn::{self, Attrs, Builder};
@@ -102,6 +104,11 @@ impl Drop for Running {
     }
 }
 
+/// Whether it ended by a panic, and not because it was asked to.
+fn failed(payload: &Payload) -> bool {
+    !payload.is::<Cancelled>()
+}
+
 /// The closure of a child, and the count of it. Dropped in this order.
 pub(crate) struct Child<F> {
     f: F,
@@ -111,8 +118,11 @@ pub(crate) struct Child<F> {
 impl<F: FnOnce() -> T, T> Job<T> for Child<F> {
     fn run(self, store: impl FnOnce(Result<T, Payload>)) {
         let Child { f, mut running } = self;
-        let result = catch_unwind(AssertUnwindSafe(f));
-        running.failed = result.is_err();
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            cancel::point();
+            f()
+        }));
+        running.failed = result.as_ref().is_err_and(failed);
         store(result);
         drop(running);
     }
@@ -251,7 +261,7 @@ impl<T> ScopedJoinHandle<'_, T> {
         let Some(result) = self.handle.end() else {
             return Err(Box::new(RuntimeStopped));
         };
-        if result.is_err() {
+        if result.as_ref().is_err_and(failed) {
             // It has added itself before it ended.
             self.data.panics.fetch_sub(1, Relaxed);
         }
@@ -261,6 +271,28 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// Whether the green thread has finished: `join` will not wait.
     pub fn is_finished(&self) -> bool {
         self.handle.is_finished()
+    }
+
+    /// Ends the green thread, as [`JoinHandle::cancel`]. The scope waits for its end, and does not panic for it.
+    ///
+    /// ```
+    /// let first = morestack::scope(|s| {
+    ///     let (sender, receiver) = morestack::channel::bounded(1);
+    ///     let racers = [5, 3000].map(|ms| {
+    ///         let sender = sender.clone();
+    ///         s.spawn(move || {
+    ///             morestack::sleep(std::time::Duration::from_millis(ms));
+    ///             sender.send(ms).unwrap();
+    ///         })
+    ///     });
+    ///     let first = receiver.recv();
+    ///     racers.each_ref().map(|racer| racer.cancel());
+    ///     first
+    /// });
+    /// assert_eq!(first, Ok(5));
+    /// ```
+    pub fn cancel(&self) {
+        self.handle.cancel();
     }
 
     /// The green thread's handle, to unpark or name it.

@@ -4,7 +4,7 @@
 //! sleepers that are late all the same it wakes another worker ([`crate::timers`]). It takes the P of a worker that is stuck
 //! in the operating system ([`crate::retake`]). It sleeps until the next such moment,
 //! and when all workers are idle, until one is not: an idle runtime uses no CPU. In between it sweeps stacks
-//! ([`crate::sweep`]).
+//! ([`crate::sweep`]). It fails the checks of those that were [cancelled](crate::cancel).
 //!
 //! # When a slice began
 //!
@@ -58,10 +58,10 @@ use crate::parker::Parker;
 use crate::retake::{Retaker, Watch};
 use crate::sched::Sched;
 use crate::sweep::Sweeper;
-use crate::{newstack, timers};
+use crate::{cancel, newstack, timers};
 
 /// Looks in a row at an idle runtime before sysmon sleeps. Plucked from thin air: 10 slices are 1 ms at 100 us.
-const LINGER: u32 = 10;
+pub(crate) const LINGER: u32 = 10;
 
 /// Time between two looks where no slice and no timer sets one.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -253,6 +253,7 @@ pub(crate) fn run(sched: &Arc<Sched>) {
             }
         }
         retaker.look_at_stuck(sched);
+        cancel::look(sched);
         idle_looks = if busy { 0 } else { idle_looks + 1 };
         if busy {
             sweeper.busy();
@@ -271,6 +272,7 @@ pub(crate) fn run(sched: &Arc<Sched>) {
             }
         }
     }
+    cancel::forget(sched);
 }
 
 fn sleep_until_busy(sched: &Sched, sweeper: &mut Sweeper) {

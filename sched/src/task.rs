@@ -43,9 +43,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 
-use crate::blocks;
 use crate::g::{G, GRef, Payload};
 use crate::m::{self, M};
+use crate::{blocks, cancel};
 
 /// The result was stored.
 const RESULT: u8 = 1;
@@ -96,7 +96,11 @@ impl<F: FnOnce() -> T, T> Job<T> for F {
     #[inline(always)]
     fn run(self, store: impl FnOnce(Result<T, Payload>)) {
         // As std's threads: the payload is the joiner's to look at.
-        store(catch_unwind(AssertUnwindSafe(self)));
+        store(catch_unwind(AssertUnwindSafe(|| {
+            // It may have been cancelled before it began.
+            cancel::point();
+            self()
+        })));
     }
 }
 
@@ -140,6 +144,8 @@ impl<F: Job<T>, T> Task<F, T> {
     /// Stores the result, or drops it if nobody wants it.
     #[inline(always)]
     unsafe fn store(g: NonNull<G>, result: Result<T, Payload>) {
+        // SAFETY: alive by the contract, and the owner's.
+        cancel::never_again(unsafe { g.as_ref() });
         // SAFETY: by the owner; nothing is overwritten.
         unsafe { Self::body(g).result = ManuallyDrop::new(result) };
         // SAFETY: alive by the contract. What follows is not the owner's, unless the handle is gone.

@@ -81,7 +81,9 @@ impl Thread {
     /// `park` that it ends.
     pub fn unpark(&self) {
         match &self.0 {
-            Inner::Green(g) => crate::park::unpark(g),
+            Inner::Green(g) => {
+                crate::park::unpark(g);
+            }
             Inner::Os(os) => os.thread.unpark(),
         }
     }

@@ -1,11 +1,11 @@
 //! Timed waits: a green thread waits for a token until a deadline.
 //!
-//! A sleeper is owned by its entry in the timers, and nobody else wakes it. A timed wait has two kinds of wakers, the timer and
-//! those whom it waits for. Its entry owns nothing: it is a counted reference and the number of the wait, and may outlive that.
+//! Such a wait has two kinds of wakers, the timer and those whom it waits for; a sleeper waits for nobody, but may be
+//! [cancelled](crate::cancel). The entry owns nothing: it is a counted reference and the number of the wait, and may outlive
+//! that.
 //!
 //! ```text
-//!   Timers ── entry: the green thread, 0          a sleeper: the entry owns it while the wait token is PARKED
-//!          ── entry: the green thread, number     a timed wait: the entry has a reference to it
+//!   Timers ── entry: the green thread, number     a timed wait: the entry has a reference to it
 //!          ── entry: the green thread, OWNED      waits for memory: the entry owns it, whatever its tokens say
 //! ```
 //!
@@ -19,7 +19,7 @@
 //!
 //! After PARKED was published: before that, a thief of timers might find a wait that has not begun. From then on the green
 //! thread may be anyone's, and may have ended; so the reference is taken before. The M does not need to own it: it is on g0,
-//! holds its P, and inserts into that P's timers as for a sleeper.
+//! holds its P, and inserts into that P's timers.
 //!
 //! *The timer is not forgotten*: the M is awake and schedules next, as in the proof of [`crate::timers`].
 //!
@@ -63,11 +63,6 @@ impl Timer {
         Timer(g.map_addr(|addr| addr | usize::from(tag) << SHIFT))
     }
 
-    /// For `g`, which is the entry's from when its wait token was published.
-    pub(crate) fn sleeper(g: GRef) -> Timer {
-        Timer::new(g.ptr(), 0)
-    }
-
     /// For `g`, which is the entry's and no waker's.
     pub(crate) fn owner(g: GRef) -> Timer {
         Timer::new(g.ptr(), OWNED)
@@ -86,7 +81,7 @@ impl Timer {
 
     /// The number of the timed wait.
     fn seq(self) -> Option<Seq> {
-        Some(Seq(self.tag())).filter(|seq| ![0, OWNED].contains(&seq.0))
+        Some(Seq(self.tag())).filter(|seq| seq.0 != OWNED)
     }
 
     fn ptr(self) -> NonNull<G> {
@@ -116,8 +111,7 @@ impl Timer {
     /// Its time has come: it was taken from its heap. The green thread, if that is the caller's now.
     pub(crate) fn fire(self) -> Option<GRef> {
         let owned = match self.seq() {
-            None if self.tag() == OWNED => true,
-            None => Token::of_wait(self.g()).notify() == PARKED,
+            None => true,
             Some(seq) => {
                 let time_out = |token: Token<'_>| token.time_out(seq);
                 time_out(Token::of_wait(self.g())).or_else(|| time_out(Token::of(self.g()))) == Some(PARKED)
@@ -134,6 +128,8 @@ impl Timer {
 struct Wait {
     when: u64,
     token: fn(&G) -> Token<'_>,
+    /// As long as is waited before stacks are frozen, and nobody will cut it short.
+    long: bool,
     /// The P whose timers got the entry: a thief may have taken it to another since.
     p: Cell<usize>,
 }
@@ -142,7 +138,16 @@ struct Wait {
 ///
 /// Not while unwinding.
 pub(crate) fn rest_until(token: fn(&G) -> Token<'_>, deadline: Instant) {
-    let wait = Wait { when: timers::nanos(deadline), token, p: Cell::new(0) };
+    rest_for(token, deadline, false);
+}
+
+/// The same, where nobody ends the wait but the timer, and a canceller. `long`: its stack may be frozen at once.
+pub(crate) fn sleep_until(long: bool, deadline: Instant) {
+    rest_for(|g| Token::of_wait(g), deadline, long);
+}
+
+fn rest_for(token: fn(&G) -> Token<'_>, deadline: Instant, long: bool) {
+    let wait = Wait { when: timers::nanos(deadline), token, long, p: Cell::new(0) };
     // SAFETY: on a green thread, not unwinding; `rest_until_m` leaves it to those who end the wait.
     unsafe { mcall(rest_until_m, &raw const wait as usize) };
     let Some((g, sched)) = m::current_g().zip(m::current_sched()) else { return };
@@ -170,12 +175,16 @@ unsafe fn rest_until_m(head: *mut GHead, wait: usize) {
     let (when, token, seq) = (wait.when, wait.token, g.seq.get().next());
     g.seq.set(seq);
     // From here on `wait` may be elsewhere.
+    if wait.long {
+        parked::note_long(m, g)
+    } else {
+        parked::note(m, g)
+    }
     rest(m, g, token, when, seq);
 }
 
 /// Lets `g` wait for the token until `when`, from here on its waker's; or resumes it if the token is there already.
 fn rest(m: &M, g: GRef, token: fn(&G) -> Token<'_>, when: u64, seq: Seq) {
-    parked::note(m, g);
     g.set_status(Status::Running, Status::Waiting);
     // SAFETY: this M owns it until it is published.
     let counted = unsafe { GArc::of(g.ptr()) };

@@ -42,8 +42,19 @@
 //! number. Numbers come round after 8191 waits; so a waiter that was timed out looks at the clock, and waits again if it is
 //! too early. This applies to `park` with a deadline, too; there unparkers swap as ever, and no waker has anything to lose.
 //!
-//! `loom.rs` checks all this: two wakers and a scanner; and an operation, a timer, and a second wait that the timer must
-//! not end.
+//! # Cancellation
+//!
+//! A wait of the second word may also be interrupted, by [`crate::cancel`], without an agreement with those who would end it.
+//! It turns EMPTY, PARKED or SCAN into CANCELLED. From PARKED it owns the green thread then; from SCAN the scanner does; and
+//! CANCELLED that was put in place of EMPTY keeps the next wait from being published.
+//!
+//! The waiter leaves its queue, under the lock of that. If it was still there, nobody knows of the wait any more. If not, it
+//! was dequeued, and the one who did so is going to swap: the waiter then takes CANCELLED away, unless NOTIFIED is there
+//! already, and [waits for that](crate::cancel::rest). *A late wake-up ends no later wait*, since none begins before.
+//! The claimers of a contested wait come too late, as after any other claim.
+//!
+//! `loom.rs` checks all this: two wakers and a scanner; an operation, a timer, and a second wait that the timer must
+//! not end; an operation, a canceller, and a second wait.
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -59,9 +70,11 @@ pub(crate) const PARKED: u16 = 2;
 /// Its OS thread waits, with the green thread on it.
 pub(crate) const PARKED_OS: u16 = 3;
 /// At rest, and a scanner owns it.
-const SCAN: u16 = 4;
+pub(crate) const SCAN: u16 = 4;
 /// Its deadline has passed.
 pub(crate) const TIMED_OUT: u16 = 5;
+/// It was interrupted, or is to be when it begins.
+pub(crate) const CANCELLED: u16 = 6;
 
 /// Bits of the state; the number of the wait is above.
 const STATE_BITS: u32 = 3;
@@ -122,7 +135,7 @@ impl<'a> Token<'a> {
         self.0.swap(EMPTY, Acquire) & STATE
     }
 
-    /// Takes that of a wait that is over: no waker looks at it any more.
+    /// Takes that of a wait that is over: no waker looks at it any more. See [`crate::cancel`] for who else does.
     #[inline(always)]
     pub(crate) fn reset(self) {
         self.0.store(EMPTY, Relaxed);
@@ -134,12 +147,12 @@ impl<'a> Token<'a> {
         self.0.swap(NOTIFIED, AcqRel) & STATE
     }
 
-    /// Ends a contested wait, as NOTIFIED or TIMED_OUT. Returns the state before, as [`notify`](Self::notify); none if somebody
+    /// Ends a contested wait, as NOTIFIED or TIMED_OUT, or interrupts any. Returns the state before, as [`notify`](Self::notify); none if somebody
     /// else has ended it.
     pub(crate) fn claim(self, end: u16) -> Option<u16> {
         let mut word = self.0.load(Relaxed);
         loop {
-            if matches!(word & STATE, NOTIFIED | TIMED_OUT) {
+            if matches!(word & STATE, NOTIFIED | TIMED_OUT | CANCELLED) {
                 return None;
             }
             match self.0.compare_exchange(word, end, AcqRel, Relaxed) {
@@ -161,6 +174,24 @@ impl<'a> Token<'a> {
                 Err(now) => word = now,
             }
         }
+    }
+
+    /// Interrupts the present wait, or the next. Returns the state before; none if a wait is over, and its waiter has not taken
+    /// notice yet.
+    pub(crate) fn cancel(self) -> Option<u16> {
+        self.claim(CANCELLED).or_else(|| (self.state() == CANCELLED).then_some(CANCELLED))
+    }
+
+    /// From CANCELLED to EMPTY, unless a wake-up came.
+    pub(crate) fn uncancel(self) {
+        // Then it is NOTIFIED.
+        let _ = self.0.compare_exchange(CANCELLED, EMPTY, Relaxed, Relaxed);
+    }
+
+    /// Whether the present wait, or the next, is interrupted.
+    #[inline(always)]
+    pub(crate) fn is_cancelled(self) -> bool {
+        self.0.load(Relaxed) == CANCELLED
     }
 
     /// Whether the wait of this number goes on.

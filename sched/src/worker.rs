@@ -21,7 +21,7 @@ use crate::m::M;
 use crate::p::P;
 use crate::sched::Sched;
 use crate::spawn::refuse;
-use crate::{fault, fork, p, schedule};
+use crate::{cancel, fault, fork, p, schedule};
 
 /// Bytes of g0's stack, which is the OS thread's. The scheduler itself needs a few KB; what `blocking` runs is the rest for:
 /// as much as std gives its threads.
@@ -242,7 +242,7 @@ impl Drop for AbortOnUnwind {
     }
 }
 
-/// Calls `f` in a frame that must not be left before: a panic ends the process.
+/// Calls `f` in a frame that must not be left before: a cancellation waits, and a panic ends the process.
 pub(crate) fn never_unwinding<R>(f: impl FnOnce() -> R) -> R {
     struct Abort;
     impl Drop for Abort {
@@ -251,7 +251,7 @@ pub(crate) fn never_unwinding<R>(f: impl FnOnce() -> R) -> R {
         }
     }
     let guard = Abort;
-    let result = f();
+    let result = cancel::never_here(f);
     std::mem::forget(guard);
     result
 }

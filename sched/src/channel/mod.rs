@@ -58,8 +58,9 @@ pub use self::iter::{IntoIter, Iter, TryIter};
 pub use self::select::{Arm, RecvArm, SendArm, Until, run as run_select};
 pub(crate) use self::sudog::{Lent, Sudog, Sudogs, Waiter, Waker};
 use self::sudog::{Outcome, WaitQueue};
+pub(crate) use self::wait::OsWaiter;
 use self::wait::wait;
-pub(crate) use self::wait::{OsWaiter, wait_m};
+use crate::cancel;
 #[doc(inline)]
 pub use crate::select;
 
@@ -283,8 +284,14 @@ impl<T> Sender<T> {
             Ok(()) => return Ok(()),
             Err((_, Refusal::Disconnected)) => {}
             Err((state, Refusal::Full)) => {
-                if wait(state, |state| &mut state.senders, &mut slot) {
-                    return Ok(());
+                match wait(state, |state| &mut state.senders, &mut slot) {
+                    Outcome::Done => return Ok(()),
+                    Outcome::Disconnected => {}
+                    Outcome::Open => {
+                        // SAFETY: as below.
+                        drop(unsafe { slot.assume_init() });
+                        cancel::raise();
+                    }
                 }
             }
         }
@@ -470,11 +477,11 @@ impl<T> Receiver<T> {
                 drop(state);
                 return self.recv_until(Until::Ready).expect("it was received");
             }
-            Err((state, TryRecvError::Empty)) => {
-                if !wait(state, |state| &mut state.receivers, &mut slot) {
-                    return Err(RecvError);
-                }
-            }
+            Err((state, TryRecvError::Empty)) => match wait(state, |state| &mut state.receivers, &mut slot) {
+                Outcome::Done => {}
+                Outcome::Disconnected => return Err(RecvError),
+                Outcome::Open => cancel::raise(),
+            },
         }
         // SAFETY: it was received, or the operation was completed, so a sender has written it.
         Ok(unsafe { slot.assume_init() })

@@ -30,7 +30,7 @@ use parking_lot::lock_api::RawMutex as _;
 use super::sudog::{Outcome, Sudog, Waiter, Waker};
 use super::wait::Contest;
 use super::{Chan, Receiver, RecvError, Refusal, SendError, Sender, State, TryRecvError, check_room_for_arm};
-use crate::m;
+use crate::{cancel, m};
 
 /// How long to wait.
 #[doc(hidden)]
@@ -325,8 +325,9 @@ fn attempt_each(arms: &mut [&mut dyn Arm]) -> Option<usize> {
     })
 }
 
-/// Steps 2 to 4. None if it was too late, or for no reason.
+/// Steps 2 to 4. None if it was too late, or for no reason. Unwinds the green thread if it was cancelled.
 fn wait(arms: &mut [&mut dyn Arm], deadline: Option<Instant>) -> Option<usize> {
+    let contest = Contest::new();
     for_each_lock(arms, |lock| lock.lock());
     // SAFETY: all are locked.
     let done = in_random_order(arms, |arm| unsafe { arm.attempt() });
@@ -337,18 +338,20 @@ fn wait(arms: &mut [&mut dyn Arm], deadline: Option<Instant>) -> Option<usize> {
     if let Some((done, waker)) = done {
         for_each_lock(arms, unlock);
         waker.wake();
+        contest.end();
         return Some(done);
     }
     // SAFETY: all are locked.
     let deadline = arms.iter().filter_map(|arm| unsafe { arm.due() }).chain(deadline).min();
-    let contest = Contest::new();
     // SAFETY: as above; they are dequeued below.
     arms.iter_mut().for_each(|arm| unsafe { arm.enqueue(contest.waiter()) });
     for_each_lock(arms, unlock);
     contest.wait(deadline);
     // All of them: none may be left in a queue.
     let done = arms.iter_mut().enumerate().fold(None, |done, (i, arm)| if arm.dequeue() { Some(i) } else { done });
-    contest.end();
+    if contest.end() && done.is_none() {
+        cancel::raise();
+    }
     done
 }
 

@@ -297,12 +297,14 @@ impl WaitQueue {
         Some(sudog)
     }
 
-    /// Dequeues this one, if it is in the queue.
-    pub(super) fn remove(&mut self, sudog: &Sudog) {
-        if sudog.queued.replace(false) {
+    /// Dequeues this one, if it is in the queue. Whether it was.
+    pub(super) fn remove(&mut self, sudog: &Sudog) -> bool {
+        let queued = sudog.queued.replace(false);
+        if queued {
             // SAFETY: it was queued, and a wait is in one queue.
             unsafe { self.0.remove(sudog) };
         }
+        queued
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -6,31 +6,35 @@
 //!
 //! A contested wait may end in several ways; [`super::sudog`] has its rules.
 //!
+//! A green thread that is [cancelled](crate::cancel) takes its sudog out of the queue, under the lock, and unwinds. If it is not
+//! there any more the operation was completed, and counts.
+//!
 //! A green thread that unwinds must not leave its OS thread: it blocks it, as an OS thread does.
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use morestack_asm::{GHead, mcall};
+use morestack_asm::mcall;
 use parking_lot::MutexGuard;
 
 use super::State;
 use super::sudog::{Outcome, Sudog, Sudogs, WaitQueue, Waiter};
 use crate::atomics::{AtomicU16, Thread, current_thread, park_thread, park_thread_timeout};
-use crate::g::{G, GRef};
+use crate::g::G;
 use crate::m::{self, Inside};
 use crate::token::{NOTIFIED, TIMED_OUT, Token};
-use crate::{park, timed};
+use crate::{cancel, park, timed};
 
 /// One end of a channel: the queue of those who wait there.
 pub(super) type End<T> = fn(&mut State<T>) -> &mut WaitQueue;
 
 /// Waits at `end` of the channel that is locked by `state` until somebody has completed the operation with the value in
-/// `slot`. False if the channel was disconnected instead.
-pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &mut MaybeUninit<T>) -> bool {
-    // SAFETY: only looked at, for its lock's address.
-    let lock = unsafe { MutexGuard::mutex(&state).raw() };
+/// `slot`, or the channel is disconnected. Open: the green thread was cancelled, and is to be unwound.
+pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &mut MaybeUninit<T>) -> Outcome {
+    let chan = MutexGuard::mutex(&state);
+    // SAFETY: only looked at, for its address.
+    let lock = unsafe { chan.raw() };
     let slot = slot.as_mut_ptr();
     match m::resting_g() {
         Some(waiter) => {
@@ -44,11 +48,15 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
             // SAFETY: it is in the heap, and this green thread does nothing else until it was dequeued.
             unsafe { end(&mut state).push(sudog) };
             drop(state);
-            // SAFETY: on a green thread, not unwinding; `wait_m` leaves it to the one who dequeues its sudog.
-            unsafe { mcall(wait_m, 0) };
-            Token::of_wait(g).reset();
+            // SAFETY: on a green thread, not unwinding; whoever dequeues its sudog notifies it.
+            unsafe {
+                if !cancel::rest(g, true) && !end(&mut chan.lock()).remove(sudog) {
+                    // Somebody was faster than the canceller, or than this.
+                    cancel::rest(g, false);
+                }
+            }
             g.sudog.set(None);
-            let done = sudog.end() == Outcome::Done;
+            let outcome = sudog.end();
             // SAFETY: whoever dequeued it is done with it: it has woken this green thread.
             unsafe {
                 match m::enter_current() {
@@ -56,7 +64,7 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
                     None => Sudogs::delete(taken),
                 }
             }
-            done
+            outcome
         }
         None => {
             let (os, sudog) = (OsWaiter::new(), Sudog::default());
@@ -65,7 +73,7 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
             unsafe { end(&mut state).push(&sudog) };
             drop(state);
             os.wait(None);
-            sudog.end() == Outcome::Done
+            sudog.end()
         }
     }
 }
@@ -77,17 +85,6 @@ fn sudogs<'a>(m: &'a Inside<'_>) -> &'a mut Sudogs {
     unsafe { m.p().sudogs() }
 }
 
-/// Lets the calling green thread wait for its wait token.
-///
-/// # Safety
-///
-/// For `mcall`, on a green thread that does not unwind and that one other party will notify.
-pub(crate) unsafe fn wait_m(head: *mut GHead, _: usize) {
-    // SAFETY: the green thread that called `mcall` on this M, which owns it.
-    let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
-    park::rest(m, g, Token::of_wait(&g));
-}
-
 /// A contested wait: see [`super::sudog`].
 pub(super) enum Contest {
     Green(NonNull<G>),
@@ -95,10 +92,14 @@ pub(super) enum Contest {
 }
 
 impl Contest {
-    /// Of the calling thread.
+    /// Of the calling thread. It has no locks.
     pub(super) fn new() -> Contest {
         match m::resting_g() {
-            Some(g) => Contest::Green(g),
+            Some(g) => {
+                // SAFETY: the calling green thread.
+                cancel::begin_contest(unsafe { g.as_ref() });
+                Contest::Green(g)
+            }
             None => Contest::Os(OsWaiter::new()),
         }
     }
@@ -117,17 +118,18 @@ impl Contest {
             (Contest::Green(_), Some(deadline)) => timed::rest_until(|g| Token::of_wait(g), deadline),
             (Contest::Green(_), None) => {
                 // SAFETY: on a green thread, not unwinding; `wait_m` leaves it to the one who claims the wait.
-                unsafe { mcall(wait_m, 0) };
+                unsafe { mcall(park::wait_m, 0) };
             }
             (Contest::Os(os), deadline) => os.wait(deadline),
         }
     }
 
-    /// Ends it: its sudogs are in no queue any more.
-    pub(super) fn end(self) {
-        if let Contest::Green(g) = self {
+    /// Ends it: its sudogs are in no queue any more. Whether it was interrupted: then the green thread is to be unwound.
+    pub(super) fn end(self) -> bool {
+        match self {
             // SAFETY: the calling green thread.
-            Token::of_wait(unsafe { g.as_ref() }).reset();
+            Contest::Green(g) => cancel::end_contest(unsafe { g.as_ref() }),
+            Contest::Os(_) => false,
         }
     }
 }

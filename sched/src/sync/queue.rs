@@ -30,14 +30,14 @@ use std::cell::Cell;
 use std::hint::spin_loop;
 use std::ptr::NonNull;
 
-use morestack_asm::{STACK_GUARD, STACK_PREEMPT, mcall, stackguard};
+use morestack_asm::{STACK_GUARD, STACK_PREEMPT, stackguard};
 
-use crate::channel::{OsWaiter, Waiter, Waker, wait_m};
+use crate::cancel;
+use crate::channel::{OsWaiter, Waiter, Waker};
 use crate::idle::Workers;
 use crate::links::{Linked, Links, List};
 use crate::m;
 use crate::park::checkpoint;
-use crate::token::Token;
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,10 +94,9 @@ impl Wait {
                 unsafe { os.as_ref() }.wait(None);
             }
             None => {
-                // SAFETY: on the green thread that made it, not unwinding; `wait_m` leaves it to the one who dequeues the
-                // entry.
-                unsafe { mcall(wait_m, 0) };
-                Token::of_wait(m::current_g().expect("a green thread goes on as one")).reset();
+                let g = m::current_g().expect("a green thread goes on as one");
+                // SAFETY: on the green thread that made it, not unwinding; whoever dequeues the entry notifies it.
+                unsafe { cancel::rest(g, false) };
             }
         }
         // SAFETY: this wait's own; whoever dequeued it is done with it.
@@ -240,6 +239,6 @@ fn answer() {
     // SAFETY: the calling green thread.
     let lo = unsafe { (*g.head()).stack.lo };
     if &raw const here as usize > lo + STACK_GUARD + FRAMES {
-        checkpoint();
+        cancel::never_here(checkpoint);
     }
 }

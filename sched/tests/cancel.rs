@@ -1,0 +1,607 @@
+//! `JoinHandle::cancel`: where it takes effect, where not, and what it leaves behind.
+
+use std::any::Any;
+use std::hint::{black_box, spin_loop};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use morestack::channel::{self, Receiver, Sender, bounded, select, unbounded};
+use morestack::{
+    Cancelled, JoinHandle, Runtime, block_on, blocking, checkpoint, park, park_timeout, scope, sleep, spawn,
+    without_preemption, yield_now,
+};
+
+const LONG: Duration = Duration::from_secs(3600);
+const SHORT: Duration = Duration::from_millis(5);
+
+/// Both kinds of green threads.
+fn start<T: Send + 'static>(rt: &Runtime, tied: bool, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    // SAFETY: the tests' closures lend nothing of their stacks to anybody but channels, and touch no thread-local.
+    if tied { rt.spawn(f) } else { unsafe { rt.go(f) } }
+}
+
+fn runtime(workers: usize) -> Runtime {
+    Runtime::builder().workers(workers).build().unwrap()
+}
+
+fn is_cancelled<T>(result: &Result<T, Box<dyn Any + Send>>) -> bool {
+    result.as_ref().is_err_and(|payload| payload.is::<Cancelled>())
+}
+
+/// `wait` is cancelled before it begins, while it waits, and after a catch: it ends, and destructors run.
+fn ends<W>(wait: impl Fn() -> W)
+where
+    W: Fn() + Send + 'static,
+{
+    struct Dropped(Arc<AtomicUsize>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    for (workers, tied) in [(1, true), (1, false), (2, true), (2, false)] {
+        let rt = runtime(workers);
+        for delay in [None, Some(Duration::ZERO), Some(SHORT)] {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let (began, has_begun) = mpsc::channel();
+            let handle = {
+                let (wait, local) = (wait(), Dropped(dropped.clone()));
+                start(&rt, tied, move || {
+                    let _local = local;
+                    began.send(()).unwrap();
+                    let first = catch_unwind(AssertUnwindSafe(&wait));
+                    assert!(first.is_err_and(|payload| payload.is::<Cancelled>()));
+                    wait();
+                })
+            };
+            if let Some(delay) = delay {
+                has_begun.recv().unwrap();
+                std::thread::sleep(delay);
+            }
+            handle.cancel();
+            handle.cancel();
+            assert!(is_cancelled(&handle.join()));
+            assert_eq!(dropped.load(SeqCst), 1);
+        }
+    }
+}
+
+#[test]
+fn parks() {
+    ends(|| {
+        || loop {
+            park()
+        }
+    });
+    ends(|| {
+        || loop {
+            park_timeout(LONG)
+        }
+    });
+}
+
+#[test]
+fn sleeps() {
+    ends(|| || sleep(LONG));
+    ends(|| || sleep(Duration::MAX));
+    // Shorter than any freezes, and over at once: the next is not begun.
+    ends(|| {
+        || loop {
+            sleep(Duration::from_micros(50))
+        }
+    });
+}
+
+#[test]
+fn joins() {
+    ends(|| {
+        || {
+            let child = spawn(|| sleep(LONG));
+            yield_now();
+            child.join().unwrap();
+        }
+    });
+    // It is run directly.
+    ends(|| || spawn(|| sleep(LONG)).join().unwrap());
+    ends(|| || spawn(|| spawn(|| spawn(park).join()).join()).join().map(drop).unwrap());
+}
+
+/// Both ends, so that it never disconnects.
+fn both<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    bounded(capacity)
+}
+
+#[test]
+fn receives_and_sends() {
+    for capacity in [0, 1] {
+        ends(move || {
+            let (_sender, receiver) = both::<String>(capacity);
+            move || {
+                let _ = &_sender;
+                drop(receiver.recv());
+            }
+        });
+        ends(move || {
+            let (sender, receiver) = both(capacity);
+            move || {
+                let _ = &receiver;
+                (0..=capacity).for_each(|_| sender.send(String::from("value")).unwrap());
+                unreachable!("there was room");
+            }
+        });
+        ends(move || {
+            let (_sender, receiver) = both::<String>(capacity);
+            move || {
+                let _ = &_sender;
+                drop(receiver.recv_timeout(LONG));
+            }
+        });
+    }
+    ends(|| {
+        let (_sender, receiver) = unbounded::<u8>();
+        move || {
+            let _ = &_sender;
+            assert_eq!(receiver.iter().count(), usize::MAX);
+        }
+    });
+}
+
+#[test]
+fn selects() {
+    ends(|| {
+        let ((s, r), (to, from)) = (both::<String>(0), both::<String>(0));
+        move || {
+            let _ = (&s, &from);
+            select! {
+                recv(r) -> _ => unreachable!(),
+                send(to, String::from("value")) -> _ => unreachable!(),
+            }
+        }
+    });
+    ends(|| || assert_eq!(channel::never::<u8>().recv(), Ok(0)));
+    ends(|| || assert!(channel::after(LONG).recv().is_err()));
+    ends(|| || channel::tick(Duration::from_micros(100)).iter().for_each(drop));
+}
+
+#[test]
+fn futures() {
+    ends(|| || block_on(std::future::pending()));
+    ends(|| || block_on(spawn(park)).unwrap());
+}
+
+/// It waits for nothing, with slices and without.
+#[test]
+fn computes() {
+    fn hog() {
+        loop {
+            checkpoint();
+        }
+    }
+    ends(|| hog);
+    ends(|| {
+        || loop {
+            yield_now()
+        }
+    });
+    let rt = Runtime::builder().workers(1).time_slice(None).build().unwrap();
+    for tied in [true, false] {
+        let (began, has_begun) = mpsc::channel();
+        let handle = start(&rt, tied, move || {
+            began.send(()).unwrap();
+            hog()
+        });
+        has_begun.recv().unwrap();
+        handle.cancel();
+        assert!(is_cancelled(&handle.join()));
+    }
+}
+
+#[test]
+fn what_has_not_started_does_not_run() {
+    let rt = runtime(1);
+    rt.run(|| {
+        let dropped = Arc::new(());
+        let handle = spawn({
+            let dropped = dropped.clone();
+            move || {
+                let _dropped = dropped;
+                unreachable!("it was cancelled");
+            }
+        });
+        handle.cancel();
+        assert!(is_cancelled(&handle.join()));
+        assert_eq!(Arc::strong_count(&dropped), 1);
+    });
+}
+
+#[test]
+fn what_has_finished_stays_so() {
+    let handle = spawn(|| 42);
+    while !handle.is_finished() {
+        std::thread::yield_now();
+    }
+    handle.cancel();
+    assert_eq!(handle.join().unwrap(), 42);
+}
+
+/// What a cancelled one has left behind is as if it had not been there.
+#[test]
+fn the_queue_is_left() {
+    for tied in [true, false] {
+        let rt = runtime(2);
+        let (sender, receiver) = bounded(0);
+        let receivers: Vec<_> = (0..10)
+            .map(|_| {
+                let receiver = receiver.clone();
+                start(&rt, tied, move || receiver.recv().unwrap())
+            })
+            .collect();
+        std::thread::sleep(SHORT);
+        let mut left = Vec::new();
+        for (i, handle) in receivers.into_iter().enumerate() {
+            if i % 2 == 0 {
+                handle.cancel();
+                assert!(is_cancelled(&handle.join()));
+            } else {
+                left.push(handle);
+            }
+        }
+        (0..5).for_each(|n| sender.send(n).unwrap());
+        let mut got: Vec<i32> = left.into_iter().map(|handle| handle.join().unwrap()).collect();
+        got.sort_unstable();
+        assert_eq!(got, [0, 1, 2, 3, 4]);
+        assert_eq!(sender.try_send(9).unwrap_err().into_inner(), 9);
+
+        // Senders: what they had to send is dropped, and is not received.
+        let values = Arc::new(());
+        let mut senders: Vec<_> = (0..4)
+            .map(|n| {
+                let (sender, value) = (sender.clone(), values.clone());
+                start(&rt, tied, move || {
+                    let _ = value;
+                    sender.send(n).unwrap();
+                })
+            })
+            .collect();
+        std::thread::sleep(SHORT);
+        for n in [2, 1] {
+            let handle = senders.remove(n);
+            handle.cancel();
+            assert!(is_cancelled(&handle.join()));
+        }
+        let mut received = [receiver.recv().unwrap(), receiver.recv().unwrap()];
+        received.sort_unstable();
+        assert_eq!(received, [0, 3]);
+        assert!(receiver.try_recv().is_err());
+        senders.into_iter().for_each(|handle| handle.join().unwrap());
+        assert_eq!(Arc::strong_count(&values), 1);
+    }
+}
+
+/// Receivers and senders that are cancelled at any moment lose nothing and double nothing.
+#[test]
+fn values_survive_a_race() {
+    let rounds = if cfg!(debug_assertions) { 300 } else { 2000 };
+    for (capacity, tied) in [(0, true), (0, false), (1, true), (1, false)] {
+        let rt = runtime(2);
+        let (sent, received) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (sender, receiver) = bounded::<Box<usize>>(capacity);
+        for round in 0..rounds {
+            let peers: [JoinHandle<()>; 2] = [
+                start(&rt, tied, {
+                    let (sender, sent) = (sender.clone(), sent.clone());
+                    move || {
+                        for n in 1.. {
+                            sender.send(Box::new(n)).unwrap();
+                            // No point between the two.
+                            sent.fetch_add(n, SeqCst);
+                        }
+                    }
+                }),
+                start(&rt, tied, {
+                    let (receiver, received) = (receiver.clone(), received.clone());
+                    move || {
+                        loop {
+                            let n = *receiver.recv().unwrap();
+                            received.fetch_add(n, SeqCst);
+                        }
+                    }
+                }),
+            ];
+            (0..round % 64).for_each(|_| spin_loop());
+            if round % 3 == 0 {
+                std::thread::yield_now();
+            }
+            let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+            order.iter().for_each(|&i| peers[i].cancel());
+            peers.into_iter().for_each(|peer| assert!(is_cancelled(&peer.join())));
+            while let Ok(n) = receiver.try_recv() {
+                received.fetch_add(*n, SeqCst);
+            }
+            assert_eq!(sent.load(SeqCst), received.load(SeqCst));
+        }
+    }
+}
+
+/// Two that wake each other are cancelled while others are: no wake-up of a wait that was left ends another.
+#[test]
+fn a_late_wake_up_ends_nothing_else() {
+    let rt = runtime(2);
+    for round in 0..500_u32 {
+        let (a, b) = (bounded::<u32>(0), bounded::<u32>(0));
+        let echo = rt.spawn(move || a.1.iter().try_for_each(|n| b.0.send(n)));
+        let client = rt.spawn(move || {
+            let mut n = 0;
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                loop {
+                    a.0.send(n).unwrap();
+                    assert_eq!(b.1.recv(), Ok(n));
+                    n += 1;
+                }
+            }));
+            assert!(caught.unwrap_err().is::<Cancelled>());
+            // It waits where it may not be interrupted: only for what it waits for.
+            without_preemption(|| {
+                let (sender, receiver) = bounded(1);
+                spawn(move || sender.send(7).unwrap());
+                assert_eq!(receiver.recv(), Ok(7));
+                let began = Instant::now();
+                sleep(Duration::from_micros(20));
+                assert!(began.elapsed() >= Duration::from_micros(20));
+                assert!(spawn(|| 1).join().is_ok_and(|n| n == 1));
+            });
+            park();
+            unreachable!("it was cancelled");
+        });
+        (0..round % 50).for_each(|_| spin_loop());
+        client.cancel();
+        assert!(is_cancelled(&client.join()), "round {round}");
+        let _ = echo.join();
+    }
+}
+
+#[test]
+fn not_without_preemption() {
+    for tied in [true, false] {
+        let rt = runtime(2);
+        let (sender, receiver) = bounded(0);
+        let reached = Arc::new(AtomicU32::new(0));
+        let handle = start(&rt, tied, {
+            let reached = reached.clone();
+            move || {
+                without_preemption(|| {
+                    without_preemption(|| assert_eq!(receiver.recv(), Ok(1)));
+                    reached.store(1, SeqCst);
+                    sleep(SHORT);
+                    let timeout = receiver.recv_timeout(SHORT);
+                    assert!(timeout.is_err_and(|e| e.is_timeout()));
+                    (0..1000).for_each(|_| checkpoint());
+                    reached.store(2, SeqCst);
+                });
+                // A value is there, but this is a safepoint; or else it would wait.
+                checkpoint();
+                park();
+                reached.store(3, SeqCst);
+            }
+        });
+        std::thread::sleep(SHORT);
+        handle.cancel();
+        std::thread::sleep(SHORT);
+        sender.send(1).unwrap();
+        assert!(is_cancelled(&handle.join()));
+        assert_eq!(reached.load(SeqCst), 2);
+    }
+}
+
+/// In destructors during any panic nothing is raised; what they wait for they get.
+#[test]
+fn not_while_unwinding() {
+    struct Waits(Receiver<u32>, Arc<AtomicU32>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            checkpoint();
+            self.1.store(self.0.recv().unwrap(), SeqCst);
+            sleep(Duration::from_micros(10));
+        }
+    }
+    for panics in [false, true] {
+        let rt = runtime(2);
+        let (sender, receiver) = bounded(0);
+        let got = Arc::new(AtomicU32::new(0));
+        let handle = rt.spawn({
+            let waits = Waits(receiver, got.clone());
+            move || {
+                let _waits = waits;
+                if panics {
+                    std::panic::resume_unwind(Box::new("panic"));
+                }
+                park();
+            }
+        });
+        std::thread::sleep(SHORT);
+        handle.cancel();
+        std::thread::sleep(SHORT);
+        sender.send(5).unwrap();
+        let error = handle.join().unwrap_err();
+        assert_eq!((error.is::<Cancelled>(), error.is::<&str>()), (!panics, panics));
+        assert_eq!(got.load(SeqCst), 5);
+    }
+}
+
+/// What is left to do after the closure has returned is done.
+#[test]
+fn not_after_the_end() {
+    struct Slow(Arc<AtomicBool>);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            (0..20).for_each(|_| sleep(Duration::from_millis(1)));
+            self.0.store(true, SeqCst);
+        }
+    }
+    morestack::task_local! {
+        static LAST: std::cell::RefCell<Option<Slow>> = const { std::cell::RefCell::new(None) };
+    }
+    let rt = runtime(1);
+    let (began, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let handle = rt.spawn({
+        let (began, ended) = (began.clone(), ended.clone());
+        move || {
+            LAST.set(Some(Slow(ended)));
+            began.store(true, SeqCst);
+            42
+        }
+    });
+    while !began.load(SeqCst) {
+        std::thread::yield_now();
+    }
+    std::thread::sleep(SHORT);
+    handle.cancel();
+    assert_eq!(handle.join().unwrap(), 42);
+    assert!(ended.load(SeqCst));
+}
+
+#[test]
+fn not_in_blocking() {
+    let rt = runtime(2);
+    let reached = Arc::new(AtomicU32::new(0));
+    let (began, has_begun) = mpsc::channel();
+    let handle = rt.spawn({
+        let reached = reached.clone();
+        move || {
+            blocking(|| {
+                began.send(()).unwrap();
+                sleep(SHORT * 4);
+                checkpoint();
+                reached.store(1, SeqCst);
+            });
+            park();
+            reached.store(2, SeqCst);
+        }
+    });
+    has_begun.recv().unwrap();
+    handle.cancel();
+    assert!(is_cancelled(&handle.join()));
+    assert_eq!(reached.load(SeqCst), 1);
+}
+
+/// A scope is left when its children have ended, with what they have done.
+#[test]
+fn a_scope_waits_for_its_children() {
+    for tied in [true, false] {
+        let rt = runtime(2);
+        let seen = Arc::new(AtomicU32::new(0));
+        let handle = start(&rt, tied, {
+            let seen = seen.clone();
+            move || {
+                let mut local = 0;
+                let caught = catch_unwind(AssertUnwindSafe(|| {
+                    scope(|s| {
+                        s.spawn(|| {
+                            sleep(SHORT * 4);
+                            local = 7;
+                        });
+                    });
+                    park();
+                }));
+                seen.store(black_box(local), SeqCst);
+                std::panic::resume_unwind(caught.unwrap_err());
+            }
+        });
+        std::thread::sleep(SHORT);
+        handle.cancel();
+        assert!(is_cancelled(&handle.join()));
+        assert_eq!(seen.load(SeqCst), 7);
+    }
+}
+
+#[test]
+fn children_of_a_scope_are_cancelled() {
+    runtime(2).run(|| {
+        let ended = AtomicU32::new(0);
+        struct Ended<'a>(&'a AtomicU32);
+        impl Drop for Ended<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        // Neither those that are joined nor the others make it panic.
+        scope(|s| {
+            let children: Vec<_> = (0..10)
+                .map(|_| {
+                    s.spawn(|| {
+                        let _ended = Ended(&ended);
+                        sleep(LONG);
+                    })
+                })
+                .collect();
+            yield_now();
+            children.iter().for_each(|child| child.cancel());
+            for (i, child) in children.into_iter().enumerate() {
+                if i % 2 == 0 {
+                    assert!(is_cancelled(&child.join()));
+                }
+            }
+        });
+        assert!(ended.into_inner() <= 10);
+    });
+}
+
+/// `Runtime::run` borrows: its caller waits, and unwinds afterwards.
+#[test]
+fn run_is_not_left() {
+    let (rt, inner) = (runtime(1), runtime(1));
+    let ran = Arc::new(AtomicBool::new(false));
+    let handle = rt.spawn({
+        let ran = ran.clone();
+        move || {
+            inner.run(|| {
+                sleep(SHORT * 4);
+                ran.store(true, SeqCst);
+            });
+            park();
+        }
+    });
+    std::thread::sleep(SHORT);
+    handle.cancel();
+    assert!(is_cancelled(&handle.join()));
+    assert!(ran.load(SeqCst));
+}
+
+/// By a green thread of the same worker, by others, and by itself, a crowd at a time, in every state.
+#[test]
+fn crowds() {
+    for (workers, tied) in [(1, true), (1, false), (2, true), (2, false)] {
+        let rt = runtime(workers);
+        for round in 0..20 {
+            let crowd: Vec<JoinHandle<()>> = (0..200)
+                .map(|n| {
+                    start(&rt, tied, move || match (n + round) % 6 {
+                        0 => loop {
+                            park()
+                        },
+                        1 => sleep(LONG),
+                        2 => loop {
+                            yield_now()
+                        },
+                        3 => loop {
+                            checkpoint()
+                        },
+                        4 => drop(channel::never::<u8>().recv()),
+                        _ => spawn(|| sleep(Duration::from_millis(2))).join().unwrap(),
+                    })
+                })
+                .collect();
+            let canceller = rt.spawn(move || {
+                crowd.iter().for_each(|handle| handle.cancel());
+                crowd.into_iter().map(JoinHandle::join).filter(|r| !is_cancelled(r)).count()
+            });
+            // Those that wait for a child may have ended before.
+            assert!(canceller.join().unwrap() <= 200 / 6 + 1);
+        }
+        assert_eq!(rt.shutdown(Duration::from_secs(10)), Ok(()));
+    }
+}
