@@ -159,9 +159,15 @@ pub(crate) fn forget(sched: &Sched) {
 /// Unwinds the calling green thread, if it was cancelled and may be.
 #[inline(always)]
 pub(crate) fn point() {
-    if let Some(g) = m::current_g()
-        && Token::of_wait(g).is_cancelled()
-    {
+    if let Some(g) = m::current_g() {
+        point_of(g);
+    }
+}
+
+/// The same for `g`, which is the calling one.
+#[inline(always)]
+pub(crate) fn point_of(g: &G) {
+    if Token::of_wait(g).is_cancelled() {
         point_slow(g);
     }
 }

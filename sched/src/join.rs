@@ -429,7 +429,7 @@ fn wait_inside(g: &GArc, me: GRef) -> End {
         // It was polled before.
         withdraw(g);
     }
-    cancel::point();
+    cancel::point_of(&me);
     let rested = match direct::join(g, me) {
         Direct::Reaped => return End::Reaped,
         Direct::Settled => cancel::outcome(&me, true),

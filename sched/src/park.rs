@@ -48,7 +48,7 @@ pub fn park() {
     let Some(g) = m::current_g() else {
         return std::thread::park();
     };
-    cancel::point();
+    cancel::point_of(g);
     let token = Token::of(g);
     if token.take() {
         return;
@@ -59,7 +59,7 @@ pub fn park() {
     // SAFETY: on a green thread, not unwinding; `park_m` publishes it to one waker at most.
     unsafe { mcall(park_m, 0) };
     token.clear();
-    cancel::point();
+    cancel::point_of(g);
 }
 
 /// As [`park`], for `duration` at most.
@@ -85,7 +85,7 @@ pub fn park_timeout(duration: Duration) {
         // Further than the clock reaches.
         return park();
     };
-    cancel::point();
+    cancel::point_of(g);
     let token = Token::of(g);
     if token.take() {
         return;
@@ -99,7 +99,7 @@ pub fn park_timeout(duration: Duration) {
             break;
         }
     }
-    cancel::point();
+    cancel::point_of(g);
 }
 
 unsafe fn park_m(head: *mut GHead, _: usize) {
@@ -180,9 +180,9 @@ pub fn yield_now() {
     if std::thread::panicking() {
         return;
     }
-    cancel::point();
     // SAFETY: the green thread that runs here; the scheduler's count goes with it to the queue.
     let g = unsafe { GRef::from_ptr(g) };
+    cancel::point_of(&g);
     let next = m::enter_current().and_then(|m| schedule::directly(&m, g));
     // SAFETY: on a green thread, not unwinding; it is queued once.
     unsafe {
