@@ -64,7 +64,7 @@ use crate::m::Inbox;
 use crate::parker::{ASLEEP, EMPTY, Parker, TOKEN};
 use crate::sched::{Visit, Visitors};
 use crate::sync::mutex::{LOCKED, QUEUED, RawMutex, WOKEN};
-use crate::sync::queue::{Outcome, Wait};
+use crate::sync::queue::{How, Outcome, Until, Wait};
 use crate::sync::rwlock::{READER, RawRwLock};
 use crate::sync::semaphore::{self, PERMIT, RawSemaphore};
 use crate::sysmon::Alarm;
@@ -1618,6 +1618,11 @@ fn locked<L>(shared: &(L, UnsafeCell<i32>), lock: fn(&L), unlock: fn(&L)) {
     unlock(&shared.0);
 }
 
+/// Waits; whether the mutex is its own then.
+fn granted(wait: &Wait) -> bool {
+    matches!(wait.block(Until::DEQUEUED), How::Dequeued(Outcome::Granted))
+}
+
 fn unlock_mutex(mutex: &RawMutex) {
     // SAFETY: locked by this thread just before.
     unsafe { mutex.release() };
@@ -1645,7 +1650,7 @@ fn mutex_without_a_look() {
             let wait = Wait::new(0);
             waiters.queue.push(&wait);
             drop(waiters);
-            if wait.block() == Outcome::Granted {
+            if granted(&wait) {
                 return;
             }
             mutex.state.fetch_and(!WOKEN, Relaxed);
@@ -1659,7 +1664,7 @@ fn mutex_without_a_look() {
 fn mutex_with_a_woken_one_for_ever() {
     let lock = |mutex: &RawMutex| {
         while !mutex.try_acquire() {
-            if mutex.wait(0) == Some(Outcome::Granted) {
+            if mutex.queue(0).is_some_and(|wait| granted(&wait)) {
                 return;
             }
         }
@@ -1684,19 +1689,21 @@ fn unlock_semaphore(semaphore: &RawSemaphore) {
 
 #[test]
 fn semaphore() {
-    check(2, || locks(|| RawSemaphore::new(1), |semaphore| semaphore.acquire(1), unlock_semaphore));
+    check(2, || {
+        locks(|| RawSemaphore::new(1), |semaphore| _ = semaphore.acquire(1, Until::DEQUEUED), unlock_semaphore)
+    });
     // One that needs all of them, one of each.
     check(2, || {
         let shared = Arc::new((RawSemaphore::new(2), UnsafeCell::new(())));
         let others = [0, 1].map(|_| {
             let shared = shared.clone();
             thread::spawn(move || {
-                shared.0.acquire(1);
+                shared.0.acquire(1, Until::DEQUEUED);
                 shared.1.with(|_| ());
                 unlock_semaphore(&shared.0);
             })
         });
-        shared.0.acquire(2);
+        shared.0.acquire(2, Until::DEQUEUED);
         shared.1.with_mut(|_| ());
         assert!(shared.0.release(2));
         for other in others {
@@ -1716,7 +1723,7 @@ fn semaphore_without_a_look() {
             let wait = Wait::new(1);
             queue.push(&wait);
             drop(queue);
-            wait.block();
+            wait.block(Until::DEQUEUED);
         }
     };
     assert!(fails(3, move || locks(|| RawSemaphore::new(1), acquire, unlock_semaphore)));
@@ -1728,7 +1735,11 @@ fn semaphore_with_a_blind_release() {
     let release = |semaphore: &RawSemaphore| {
         semaphore.state.fetch_add(PERMIT, Release);
     };
-    assert!(fails(3, move || locks(|| RawSemaphore::new(1), |semaphore| semaphore.acquire(1), release)));
+    assert!(fails(3, move || locks(
+        || RawSemaphore::new(1),
+        |semaphore| _ = semaphore.acquire(1, Until::DEQUEUED),
+        release
+    )));
 }
 
 /// A writer or two, and readers.

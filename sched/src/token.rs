@@ -42,6 +42,8 @@
 //! number. Numbers come round after 8191 waits; so a waiter that was timed out looks at the clock, and waits again if it is
 //! too early. This applies to `park` with a deadline, too; there unparkers swap as ever, and no waker has anything to lose.
 //!
+//! A wait for a lock has a waker that swaps and may have a timer beside it: [`crate::sync`], in `queue`, has its rules.
+//!
 //! # Cancellation
 //!
 //! A wait of the second word may also be interrupted, by [`crate::cancel`], without an agreement with those who would end it.
@@ -139,6 +141,14 @@ impl<'a> Token<'a> {
     #[inline(always)]
     pub(crate) fn reset(self) {
         self.0.store(EMPTY, Relaxed);
+    }
+
+    /// Takes back that it was ended by something else than a notification: EMPTY, unless one has come.
+    pub(crate) fn reopen(self) {
+        let word = self.0.load(Relaxed);
+        if word & STATE != NOTIFIED {
+            let _ = self.0.compare_exchange(word, EMPTY, Relaxed, Relaxed);
+        }
     }
 
     /// Puts it there. Returns the state before.

@@ -120,7 +120,9 @@ impl Contest {
                 // SAFETY: on a green thread, not unwinding; `wait_m` leaves it to the one who claims the wait.
                 unsafe { mcall(park::wait_m, 0) };
             }
-            (Contest::Os(os), deadline) => os.wait(deadline),
+            (Contest::Os(os), deadline) => {
+                os.wait(deadline);
+            }
         }
     }
 
@@ -154,18 +156,19 @@ impl OsWaiter {
         Token(&self.token)
     }
 
-    /// Until it is notified, or the deadline.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) {
+    /// Until it is notified, or the deadline: then false.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
         while self.token().state() != NOTIFIED {
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => park_thread(),
                 Some(Duration::ZERO) => {
                     // Or it is notified now.
                     let _ = self.token().claim(TIMED_OUT);
-                    return;
+                    return self.token().state() == NOTIFIED;
                 }
                 Some(left) => park_thread_timeout(left),
             }
         }
+        true
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::queue::{Outcome, Queue, Wait};
+use super::queue::{Outcome, Queue, Until, Wait};
 use crate::atomics::Mutex;
 
 /// Where a number of threads wait for each other, again and again. As std's.
@@ -51,7 +51,7 @@ impl Barrier {
             let wait = Wait::new(0);
             turn.queue.push(&wait);
             drop(turn);
-            wait.block();
+            wait.block(Until::DEQUEUED);
             return BarrierWaitResult(false);
         }
         turn.arrived = 0;

@@ -27,6 +27,18 @@
 //! | [`Barrier`], [`OnceLock`] | std's | all go on together |
 //! | [`WaitGroup`] | crossbeam's, Go's | all go on together |
 //!
+//! # Deadlines
+//!
+//! | | |
+//! |---|---|
+//! | [`Mutex`] | [`try_lock_for`](lock_api::Mutex::try_lock_for), [`try_lock_until`](lock_api::Mutex::try_lock_until) |
+//! | [`RwLock`] | [`try_read_for`](lock_api::RwLock::try_read_for), [`try_write_for`](lock_api::RwLock::try_write_for), and `_until` |
+//! | [`Condvar`] | [`wait_for`](Condvar::wait_for), [`wait_while_for`](Condvar::wait_while_for), and `_until` |
+//! | [`Semaphore`] | [`try_acquire_for`](Semaphore::try_acquire_for), [`try_acquire_many_for`](Semaphore::try_acquire_many_for), and `_until` |
+//!
+//! Who comes to its deadline leaves the queue, and those behind it go on as if it had never been there. What it was given at
+//! the last moment it keeps.
+//!
 //! # Panics
 //!
 //! No lock is poisoned: a guard that is dropped by a panic unlocks.
@@ -47,12 +59,12 @@
 //! | `mutex`, `rwlock`, `semaphore` | a word each, and how it goes with the queue |
 //! | `condvar`, `barrier`, `wait_group`, `once_lock` | the same with all under the lock of the queue |
 //!
-//! The guards are those of the crate `lock_api`, which has more of them: for parts of the value, and for an `Arc` of the lock.
+//! The guards are those of the crate `lock_api`, for parts of the value, too. Its traits are implemented by [`RawMutex`] and
+//! [`RawRwLock`].
 
 #[cfg(not(loom))]
 mod barrier;
-#[cfg(not(loom))]
-mod condvar;
+pub(crate) mod condvar;
 pub(crate) mod mutex;
 #[cfg(not(loom))]
 mod once_lock;
@@ -68,7 +80,7 @@ pub use self::public::*;
 #[cfg(not(loom))]
 mod public {
     pub use super::barrier::{Barrier, BarrierWaitResult};
-    pub use super::condvar::Condvar;
+    pub use super::condvar::{Condvar, WaitTimeoutResult};
     pub use super::mutex::RawMutex;
     pub use super::once_lock::OnceLock;
     pub use super::rwlock::RawRwLock;

@@ -22,7 +22,7 @@
 //! # Who may change what
 //!
 //! LOCKED is set by who finds it clear, and cleared by the holder. QUEUED and WOKEN are set under the lock of the queue.
-//! WOKEN is cleared by the one that was woken. QUEUED is cleared by the holder, under the lock of the queue.
+//! WOKEN is cleared by the one that was woken. QUEUED is cleared under the lock of the queue, by the holder or who leaves.
 //!
 //! 1. *QUEUED says whether the queue is empty*, whenever the lock of the queue is free.
 //! 2. *Nobody sleeps beside a free mutex*: where QUEUED is set, either LOCKED is, and the holder will see QUEUED; or WOKEN is,
@@ -31,11 +31,11 @@
 //! *Why 2 holds.* A waiter sets QUEUED by a compare-exchange of a word with LOCKED in it: so before the holder's
 //! last compare-exchange, which fails then. The holder leaves without a look at the queue only by a compare-exchange of a
 //! word with WOKEN in it; WOKEN is cleared by a compare-exchange that sets LOCKED or of a word with LOCKED in it, and so the
-//! same is true of the next holder.
+//! same is true of the next holder. Who leaves the queue clears QUEUED only if nobody is left in it.
 //!
 //! *The holder's store.* While LOCKED is set, only the holder changes the word without the lock of the queue: those who try
-//! to lock do not, and those who queue, the woken one among them, need that lock. So the holder, under it, writes what
-//! shall be there by a plain store.
+//! to lock do not, and those who queue or leave, the woken one among them, need that lock. So the holder, under it, writes
+//! what shall be there by a plain store; if the queue is empty now, the last in it has left, and it looks at the word again.
 //!
 //! *Order.* Taking the mutex acquires, clearing LOCKED releases; a waiter to whom it is granted acquires with its wake-up.
 //!
@@ -51,17 +51,21 @@
 //!
 //! # Leaving early
 //!
-//! See [`super::queue`]. Who leaves the queue clears QUEUED with the last entry. To whom it was granted, unlocks. Who was
-//! woken tries to lock, and unlocks if that succeeds: if not, it clears WOKEN by a compare-exchange of a word with LOCKED
-//! in it. Nobody does now: no wait for a lock has a deadline, and none can be unwound.
+//! See [`super::queue`]. Under the lock of the queue: who is removed clears QUEUED with the last entry, and nothing else is
+//! there to be repaired: it had no WOKEN, which was cleared when it queued. Who was granted the mutex keeps it. Who was woken
+//! tries once more, and keeps the mutex if it is free; if not it clears WOKEN, by a compare-exchange of a word with LOCKED in
+//! it: so the holder comes after that and sees QUEUED, which is 2.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 #[cfg(not(loom))]
+use std::time::{Duration, Instant};
+
+#[cfg(not(loom))]
 use lock_api::GuardSend;
 
-use super::queue::{Outcome, Queue, Spin, Wait, safepoint};
-use crate::atomics::{AtomicU8, Mutex};
+use super::queue::{How, Outcome, Queue, Spin, Until, Wait, safepoint};
+use crate::atomics::{self, AtomicU8};
 
 pub(crate) const LOCKED: u8 = 1;
 pub(crate) const QUEUED: u8 = 2;
@@ -75,7 +79,7 @@ const PATIENCE: u64 = 2_000_000;
 /// The mutex without its value: what [`Mutex`](super::Mutex) is made of.
 pub struct RawMutex {
     pub(crate) state: AtomicU8,
-    pub(crate) waiters: Mutex<Waiters>,
+    pub(crate) waiters: atomics::Mutex<Waiters>,
 }
 
 pub(crate) struct Waiters {
@@ -113,15 +117,30 @@ fn now() -> u64 {
 impl RawMutex {
     #[cfg(loom)]
     pub(crate) fn new() -> RawMutex {
-        RawMutex { state: AtomicU8::new(0), waiters: Mutex::new(Waiters::NONE) }
+        RawMutex { state: AtomicU8::new(0), waiters: atomics::Mutex::new(Waiters::NONE) }
     }
 
+    /// It never unwinds.
     #[inline(always)]
     pub(crate) fn acquire(&self) {
         safepoint();
         if self.state.compare_exchange(0, LOCKED, Acquire, Relaxed).is_err() {
-            self.acquire_slow();
+            self.acquire_slow(Until::DEQUEUED);
         }
+    }
+
+    /// False if it has left early.
+    #[inline(always)]
+    pub(crate) fn acquire_until(&self, until: Until) -> bool {
+        safepoint();
+        self.state.compare_exchange(0, LOCKED, Acquire, Relaxed).is_ok() || self.acquire_slow(until)
+    }
+
+    /// The same. It looks at the clock if it has to wait only.
+    #[cfg(not(loom))]
+    fn acquire_for(&self, timeout: Duration) -> bool {
+        safepoint();
+        self.try_acquire() || self.acquire_slow(Until::after(timeout))
     }
 
     #[inline]
@@ -138,7 +157,7 @@ impl RawMutex {
 
     #[cold]
     #[inline(never)]
-    pub(crate) fn acquire_slow(&self) {
+    pub(crate) fn acquire_slow(&self, until: Until) -> bool {
         let mut woken = 0;
         let mut spin = Spin::new();
         loop {
@@ -146,20 +165,21 @@ impl RawMutex {
             if state & LOCKED == 0 {
                 let taken = (state | LOCKED) & !woken;
                 if self.state.compare_exchange(state, taken, Acquire, Relaxed).is_ok() {
-                    return;
+                    return true;
                 }
             } else if !spin.again() {
-                match self.wait(woken) {
-                    None => continue,
-                    Some(Outcome::Granted) => return,
-                    Some(_) => (woken, spin) = (WOKEN, Spin::new()),
+                let Some(wait) = self.queue(woken) else { continue };
+                match wait.block(until) {
+                    How::Dequeued(Outcome::Granted) => return true,
+                    How::Dequeued(_) => (woken, spin) = (WOKEN, Spin::new()),
+                    How::Early => return self.leave(&wait),
                 }
             }
         }
     }
 
-    /// Waits in the queue, and takes back `woken`; not if it is free, or if its state changes.
-    pub(crate) fn wait(&self, woken: u8) -> Option<Outcome> {
+    /// Queues, and takes back `woken`; not if it is free, or if its state changes.
+    pub(crate) fn queue(&self, woken: u8) -> Option<Wait> {
         let mut waiters = self.waiters.lock();
         let state = self.state.load(Relaxed);
         let queued = (state | QUEUED) & !woken;
@@ -175,8 +195,36 @@ impl RawMutex {
         } else {
             waiters.queue.push_front(&wait)
         }
+        Some(wait)
+    }
+
+    /// Ends the caller's wait early. Whether it has the mutex nevertheless.
+    #[cold]
+    fn leave(&self, wait: &Wait) -> bool {
+        let mut waiters = self.waiters.lock();
+        let acquired = match waiters.queue.leave(wait) {
+            Outcome::Waiting => {
+                if waiters.queue.is_empty() {
+                    self.state.fetch_and(!QUEUED, Relaxed);
+                }
+                return false;
+            }
+            Outcome::Woken => self.end_woken(),
+            Outcome::Granted => true,
+        };
         drop(waiters);
-        Some(wait.block())
+        wait.block(Until::DEQUEUED);
+        acquired
+    }
+
+    /// By the one that was woken: locks it if it is free, and clears WOKEN in any case. Under the lock of the queue.
+    fn end_woken(&self) -> bool {
+        loop {
+            let state = self.state.load(Relaxed);
+            if self.state.compare_exchange(state, (state | LOCKED) & !WOKEN, Acquire, Relaxed).is_ok() {
+                return state & LOCKED == 0;
+            }
+        }
     }
 
     /// # Safety
@@ -213,9 +261,13 @@ impl RawMutex {
                 continue;
             }
             let mut waiters = self.waiters.lock();
+            if waiters.queue.is_empty() {
+                // They have left.
+                continue;
+            }
             let granted = waiters.is_due() || fair;
             let outcome = if granted { Outcome::Granted } else { Outcome::Woken };
-            let first = waiters.queue.pop(outcome).expect("QUEUED: the queue is not empty");
+            let first = waiters.queue.pop(outcome).expect("it is not empty");
             let queued = if waiters.queue.is_empty() { 0 } else { QUEUED };
             let woken = self.state.load(Relaxed) & WOKEN;
             self.state.store(queued | woken | if granted { LOCKED } else { WOKEN }, Release);
@@ -228,7 +280,7 @@ impl RawMutex {
 // SAFETY: LOCKED is set by one compare-exchange from a word without it, or passed on set, and cleared by its holder only.
 #[cfg(not(loom))]
 unsafe impl lock_api::RawMutex for RawMutex {
-    const INIT: RawMutex = RawMutex { state: AtomicU8::new(0), waiters: Mutex::new(Waiters::NONE) };
+    const INIT: RawMutex = RawMutex { state: AtomicU8::new(0), waiters: atomics::Mutex::new(Waiters::NONE) };
     type GuardMarker = GuardSend;
 
     #[inline(always)]
@@ -266,7 +318,22 @@ unsafe impl lock_api::RawMutexFair for RawMutex {
             // SAFETY: by the contract.
             unsafe { self.release_fair() };
             // No safepoint: it queues at once.
-            self.acquire_slow();
+            self.acquire_slow(Until::DEQUEUED);
         }
+    }
+}
+
+// SAFETY: as above.
+#[cfg(not(loom))]
+unsafe impl lock_api::RawMutexTimed for RawMutex {
+    type Duration = Duration;
+    type Instant = Instant;
+
+    fn try_lock_for(&self, timeout: Duration) -> bool {
+        self.acquire_for(timeout)
+    }
+
+    fn try_lock_until(&self, deadline: Instant) -> bool {
+        self.acquire_until(Until::at(deadline))
     }
 }

@@ -15,7 +15,7 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::queue::{Outcome, Queue, Wait};
+use super::queue::{Outcome, Queue, Until, Wait};
 use crate::atomics::{AtomicU8, Mutex};
 
 const EMPTY: u8 = 0;
@@ -122,7 +122,7 @@ impl<T> OnceLock<T> {
             let wait = Wait::new(0);
             queue.push(&wait);
             drop(queue);
-            wait.block();
+            wait.block(Until::DEQUEUED);
         }
     }
 

@@ -6,9 +6,10 @@
 //!                                                └─► the green thread, or the OS thread
 //! ```
 //!
-//! A wait ends once, by whoever dequeues its [`Entry`]: that one says how it ended and wakes the waiter. A green thread
+//! A wait is ended once, by whoever dequeues its [`Entry`]: that one says how it ended and wakes the waiter. A green thread
 //! rests meanwhile on the wait token of [`crate::token`], which has the proof that a wake-up before it is at rest is not
 //! lost; an OS thread, and a green thread that unwinds or is in [`blocking`](crate::blocking()), blocks the OS thread.
+//! Or the waiter leaves early, and dequeues its entry itself.
 //!
 //! An entry is in the heap: the stack of its waiter may be moved or frozen while it waits. It has no address of that stack.
 //!
@@ -17,32 +18,108 @@
 //! | what | who |
 //! |---|---|
 //! | the queue, the links | whoever holds the lock of the queue |
-//! | `outcome` | the same while it is queued; then whoever dequeued it, until the waiter is woken; then the waiter |
+//! | `outcome` | written by whoever dequeues it, under the lock of the queue; read by the waiter, under it or when it was woken |
 //! | `wants`, `os`, `waiter` | written by the waiter before it queues; readable by the others until it is woken |
 //!
-//! A waiter frees its entry when it was woken, not before: whoever dequeued it wakes it once, after the last access.
+//! A waiter frees its entry when it was woken, not before: whoever dequeued it wakes it once, after the last access. The
+//! links of entries that were dequeued [together](Batch) are those of who dequeued them.
 //!
-//! *To leave early*, for a waiter with a deadline or that is cancelled: under the lock of the queue. While `outcome` is
-//! Waiting it removes its entry ([`List::remove`]), and nobody will wake it. Otherwise it was dequeued: the wake-up is on
-//! its way and must be waited for, and what it was given be given back. Each lock's header says what else then has to be done.
+//! # Leaving early
+//!
+//! A wait has two parties that may end it: the lock, by dequeuing the entry, and what the waiter has beside it
+//! ([`Until`]): a timer, or a [canceller](crate::cancel). They do not know of each other. Which of them it was is decided by
+//! the lock of the queue.
+//!
+//! ```text
+//!   block(until) ── NOTIFIED ──────────────────────────────────────────────► Dequeued: how
+//!        │
+//!        └─ Early ──► under the lock of the queue: leave
+//!                       it is queued: remove it, repair the word ──────────► it has left; nobody will wake it
+//!                       it was dequeued: block(DEQUEUED), outside of the lock,
+//!                       for the wake-up, which has come or is on its way ──► as if it had come in time
+//! ```
+//!
+//! So a lock handles one thing: that a wait which was removed is not to leave anything behind. What came at the last moment
+//! is kept: nothing that was given, a permit or a notification, is lost or has to be passed on.
+//!
+//! *The word of a green thread.* Whoever dequeued the entry swaps NOTIFIED in, as for any wait; the timer turns PARKED or
+//! SCAN, with the number of the wait, into TIMED_OUT. If the timer was first the swap finds TIMED_OUT, and wakes nobody: the
+//! waiter runs already, or is made to by the timer or the scanner. If the swap was first the timer finds no number. So the
+//! green thread is made runnable once for each time that it rested.
+//!
+//! *The notification is not lost.* Nothing overwrites NOTIFIED but the waiter, when it has seen it: the timer does not, and
+//! the waiter takes TIMED_OUT back by a compare-exchange to EMPTY ([`Token::reopen`]), which fails if NOTIFIED has come. The
+//! same goes for CANCELLED. So the word is EMPTY, NOTIFIED, or CANCELLED, which is taken back before the next wait, when
+//! `block` returns Early, whatever it was that came first. Then it
+//!
+//! * is removed: nobody has the right to notify any more, and the word stays as it is; or
+//! * was dequeued: one notification is there or will come, and `block(DEQUEUED)` is a wait for it like any other. The timer
+//!   of the first does not end it: it has no number.
+//!
+//! *No notification is left to the next wait* of the same green thread: the word is reset when NOTIFIED was seen, and each
+//! wait that was dequeued sees it.
+//!
+//! An OS thread does not take TIMED_OUT back: its word is for one wait, and no waker looks at what it replaces.
+//!
+//! `loom.rs` has models of all this: a green thread's word with a waker, a timer and a scanner, and the locks with OS threads.
 
-use std::cell::Cell;
 use std::hint::spin_loop;
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 use morestack_asm::{STACK_GUARD, STACK_PREEMPT, stackguard};
 
+use crate::atomics::Cell;
 use crate::cancel;
 use crate::channel::{OsWaiter, Waiter, Waker};
 use crate::idle::Workers;
 use crate::links::{Linked, Links, List};
 use crate::m;
 use crate::park::checkpoint;
+use crate::timed;
+use crate::token::Token;
+
+/// When a waiter leaves early, if nobody has dequeued it before.
+#[derive(Clone, Copy)]
+pub(crate) struct Until {
+    deadline: Option<Instant>,
+    /// When it is cancelled, too.
+    cancelled: bool,
+}
+
+impl Until {
+    /// Not.
+    pub(crate) const DEQUEUED: Until = Until { deadline: None, cancelled: false };
+    /// When it is [cancelled](crate::cancel): the caller is to unwind then.
+    pub(crate) const CANCELLED: Until = Until { deadline: None, cancelled: true };
+
+    pub(crate) fn at(deadline: Instant) -> Until {
+        Until { deadline: Some(deadline), ..Until::CANCELLED }
+    }
+
+    /// So long from now on.
+    pub(crate) fn after(timeout: Duration) -> Until {
+        // Further than the clock reaches: not.
+        Until { deadline: Instant::now().checked_add(timeout), ..Until::CANCELLED }
+    }
+
+    /// The same, but that nobody unwinds.
+    pub(crate) fn never_cancelled(self) -> Until {
+        Until { cancelled: false, ..self }
+    }
+}
+
+/// What ended a wait.
+pub(crate) enum How {
+    Dequeued(Outcome),
+    /// The waiter wants to leave, and has to look whether it was dequeued meanwhile: [`Queue::leave`].
+    Early,
+}
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Not yet: it is queued.
+    /// Not yet: it is queued. After it: it has left.
     Waiting,
     /// What it waited for may be had now; others may be faster.
     Woken,
@@ -86,27 +163,45 @@ impl Wait {
         Wait { entry, os }
     }
 
-    /// Waits until somebody has dequeued it. The caller has queued it, and holds no lock of a queue.
-    pub(crate) fn block(self) -> Outcome {
-        match self.os {
-            Some(os) => {
-                // SAFETY: this wait's own, freed when it is dropped.
-                unsafe { os.as_ref() }.wait(None);
-            }
-            None => {
-                let g = m::current_g().expect("a green thread goes on as one");
-                // SAFETY: on the green thread that made it, not unwinding; whoever dequeues the entry notifies it.
-                unsafe { cancel::rest(g, false) };
-            }
+    /// Waits until somebody has dequeued it, or as long as `until` says. The caller has queued it, and holds no lock of a
+    /// queue.
+    pub(crate) fn block(&self, until: Until) -> How {
+        let notified = match self.os {
+            // SAFETY: this wait's own, freed when it is dropped.
+            Some(os) => unsafe { os.as_ref() }.wait(until.deadline),
+            None => rest(until),
+        };
+        // SAFETY: this wait's own.
+        let entry = unsafe { self.entry.as_ref() };
+        // Whoever dequeued it is done with it.
+        if notified { How::Dequeued(entry.outcome.get()) } else { How::Early }
+    }
+}
+
+/// The calling green thread, which does not unwind, waits until it is notified: then true. Otherwise it may be notified from
+/// then on; its wait token is EMPTY or, if it was cancelled, CANCELLED.
+fn rest(until: Until) -> bool {
+    let g = m::current_g().expect("a green thread goes on as one");
+    let Some(deadline) = until.deadline else {
+        // SAFETY: on a green thread, not unwinding; whoever dequeues the entry notifies it.
+        return unsafe { cancel::rest(g, until.cancelled) };
+    };
+    loop {
+        if Instant::now() >= deadline {
+            return false;
         }
-        // SAFETY: this wait's own; whoever dequeued it is done with it.
-        unsafe { self.entry.as_ref() }.outcome.get()
+        timed::rest_until(|g| Token::of_wait(g), deadline);
+        if let Some(notified) = cancel::outcome(g, until.cancelled) {
+            return notified;
+        }
+        // Its own timer, or that of another wait with the same number.
+        Token::of_wait(g).reopen();
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        // SAFETY: leaked by `new`. The entry was never queued, or was dequeued by the one who woke the waiter.
+        // SAFETY: leaked by `new`. The entry was never queued, or was dequeued by the one who woke the waiter, or has left.
         unsafe {
             drop(Box::from_raw(self.entry.as_ptr()));
             if let Some(os) = self.os {
@@ -135,7 +230,7 @@ impl Queue {
 
     /// At the end. The caller lets go of the lock and then blocks.
     pub(crate) fn push(&mut self, wait: &Wait) {
-        // SAFETY: the caller's wait, not queued; its waiter frees it when it was dequeued and woken.
+        // SAFETY: the caller's wait, not queued; its waiter frees it when it was dequeued and woken, or has left.
         unsafe { self.0.push_back(wait.entry) };
     }
 
@@ -155,7 +250,20 @@ impl Queue {
     /// Dequeues all.
     pub(crate) fn take(&mut self, outcome: Outcome) -> Batch {
         self.0.iter().for_each(|entry| entry.outcome.set(outcome));
-        Batch { queue: std::mem::replace(self, Queue::new()), outcome }
+        Batch(std::mem::replace(&mut self.0, List::new()))
+    }
+
+    /// The caller's wait, which is to end early. If it is in this queue, it is removed: Waiting. Otherwise what it was dequeued
+    /// with: the caller waits for its wake-up when it has let go of the lock.
+    pub(crate) fn leave(&mut self, wait: &Wait) -> Outcome {
+        // SAFETY: this wait's own.
+        let entry = unsafe { wait.entry.as_ref() };
+        let outcome = entry.outcome.get();
+        if outcome == Outcome::Waiting {
+            // SAFETY: in this queue, as nobody has dequeued it.
+            unsafe { self.0.remove(entry) };
+        }
+        outcome
     }
 
     /// How many.
@@ -165,15 +273,12 @@ impl Queue {
 }
 
 /// Those that were dequeued together, and that the caller is to wake: outside of the lock.
-pub(crate) struct Batch {
-    queue: Queue,
-    outcome: Outcome,
-}
+pub(crate) struct Batch(List<Entry>);
 
 impl Batch {
     pub(crate) fn wake(mut self) {
-        while let Some(waker) = self.queue.pop(self.outcome) {
-            waker.wake();
+        while let Some(first) = self.0.pop_front() {
+            first.waiter.waker().wake();
         }
     }
 }
@@ -226,6 +331,21 @@ pub(crate) fn safepoint() {
     if stackguard() == STACK_PREEMPT {
         answer();
     }
+}
+
+/// The same, but that it unwinds a green thread that was cancelled.
+#[inline(always)]
+pub(crate) fn safepoint_or_unwind() {
+    if stackguard() == STACK_PREEMPT {
+        answer_or_unwind();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn answer_or_unwind() {
+    answer();
+    cancel::point();
 }
 
 #[cold]

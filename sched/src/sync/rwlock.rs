@@ -15,16 +15,17 @@
 //!
 //! # Invariants
 //!
-//! 1. *QUEUED says whether anybody waits*, whenever the lock of the queues is free.
+//! 1. *QUEUED says whether anybody waits*, whenever the lock of the queues is free; or the one of 3 is on its way.
 //! 2. *While QUEUED is set nobody gets in but by being granted it*; or, who asks for that, as one more reader where there are
 //!    some ([`lock_shared_recursive`](RawRwLock::acquire_shared_recursive)).
 //! 3. *Where QUEUED is set, somebody is going to grant it*: the writer; or the last of the readers; or, if the word says
 //!    that nobody holds it, the reader that was the last, and is on its way to the lock of the queues.
+//! 4. *Where readers wait while others hold it, a writer waits, too*, whenever the lock of the queues is free.
 //!
 //! QUEUED is set under that lock by a compare-exchange of a word with a holder in it, and before that holder's last step,
 //! which then sees it. Readers that come and go change the number by one step each, so exactly one of them leaves 0
-//! behind, and by 2 it stays 0 until that one has granted it. For the same reason what grants may write the word by a
-//! plain store: nobody else changes it.
+//! behind, and by 2 it stays 0 until that one has granted it. For the same reason who grants what it held may write the word by
+//! a plain store: nobody else changes it.
 //!
 //! *Order.* Getting it acquires; each who lets go releases; the last reader acquires what the others have released, under
 //! the lock of the queues, which passes it on with the wake-up.
@@ -37,16 +38,28 @@
 //!
 //! # Leaving early
 //!
-//! See [`super::queue`]. Who leaves clears QUEUED with the last entry. If it was the last writer, and readers hold the lock,
-//! those that wait have nothing to wait for any more, and are let in. Nobody leaves early now.
+//! See [`super::queue`]. Under the lock of the queues, who is removed does one of these:
+//!
+//! * *Nobody waits any more, and somebody holds the lock*: clears QUEUED (1). The holder may be on its way to grant already; it
+//!   finds nobody to grant it to, and says that the lock is free.
+//! * *Nobody holds it*: nothing. By 3 somebody is on its way, and the word is for that one to write. If QUEUED was cleared
+//!   others would get in before it.
+//! * *It was the last writer, and readers hold the lock*: those that wait have nothing to wait for any more, and are let in (4).
+//!   It adds them by a compare-exchange of a word with readers in it, since those may go meanwhile.
+//! * *Otherwise* nothing: the others have what they wait for.
+//!
+//! Who was granted it keeps it.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 #[cfg(not(loom))]
+use std::time::{Duration, Instant};
+
+#[cfg(not(loom))]
 use lock_api::GuardSend;
 
-use super::queue::{Batch, Outcome, Queue, Spin, Wait, safepoint};
-use crate::atomics::{AtomicUsize, Mutex};
+use super::queue::{Batch, How, Outcome, Queue, Spin, Until, Wait, safepoint};
+use crate::atomics::{AtomicUsize, Mutex, MutexGuard};
 use crate::channel::Waker;
 
 const QUEUED: usize = 1;
@@ -61,17 +74,26 @@ pub struct RawRwLock {
 }
 
 pub(crate) struct Waiters {
-    readers: Queue,
-    writers: Queue,
+    pub(crate) readers: Queue,
+    pub(crate) writers: Queue,
 }
 
 impl Waiters {
     const NONE: Waiters = Waiters { readers: Queue::new(), writers: Queue::new() };
+
+    fn is_empty(&self) -> bool {
+        self.readers.is_empty() && self.writers.is_empty()
+    }
 }
 
+/// One of the queues.
+type Place = fn(&mut Waiters) -> &mut Queue;
+
+const READERS: Place = |waiters| &mut waiters.readers;
+const WRITERS: Place = |waiters| &mut waiters.writers;
+
 /// To whom it was granted.
-enum Granted {
-    Nobody,
+pub(crate) enum Granted {
     Writer(Waker),
     Readers(Batch),
 }
@@ -79,7 +101,6 @@ enum Granted {
 impl Granted {
     fn wake(self) {
         match self {
-            Granted::Nobody => {}
             Granted::Writer(writer) => writer.wake(),
             Granted::Readers(readers) => readers.wake(),
         }
@@ -115,39 +136,73 @@ impl RawRwLock {
         false
     }
 
+    /// It never unwinds.
     #[inline(always)]
     pub(crate) fn acquire_shared(&self) {
-        safepoint();
-        if !self.try_enter(admits) {
-            self.acquire_shared_slow(admits);
-        }
+        self.acquire_shared_until(Until::DEQUEUED);
     }
 
+    /// False if it has left early.
+    #[inline(always)]
+    pub(crate) fn acquire_shared_until(&self, until: Until) -> bool {
+        safepoint();
+        self.try_enter(admits) || self.acquire_shared_slow(admits, until)
+    }
+
+    /// The same. It looks at the clock if it has to wait only.
+    #[cfg(not(loom))]
+    fn acquire_shared_for(&self, timeout: Duration) -> bool {
+        safepoint();
+        self.try_enter(admits) || self.acquire_shared_slow(admits, Until::after(timeout))
+    }
+
+    /// It never unwinds.
     #[inline]
     pub(crate) fn acquire_shared_recursive(&self) {
+        self.acquire_shared_recursive_until(Until::DEQUEUED);
+    }
+
+    /// False if it has left early.
+    #[inline]
+    fn acquire_shared_recursive_until(&self, until: Until) -> bool {
         safepoint();
-        if !self.try_enter(admits_recursive) {
-            self.acquire_shared_slow(admits_recursive);
-        }
+        self.try_enter(admits_recursive) || self.acquire_shared_slow(admits_recursive, until)
     }
 
     #[cold]
     #[inline(never)]
-    fn acquire_shared_slow(&self, admits: fn(usize) -> bool) {
+    fn acquire_shared_slow(&self, admits: fn(usize) -> bool, until: Until) -> bool {
         let mut spin = Spin::new();
-        while !self.try_enter(admits) {
-            if !spin.again() && self.wait(|waiters| &mut waiters.readers, admits) {
-                return;
+        loop {
+            if self.try_enter(admits) {
+                return true;
+            }
+            if !spin.again()
+                && let Some(wait) = self.queue(READERS, admits)
+            {
+                return self.block(READERS, &wait, until);
             }
         }
     }
 
+    /// It never unwinds.
     #[inline(always)]
     pub(crate) fn acquire_exclusive(&self) {
+        self.acquire_exclusive_until(Until::DEQUEUED);
+    }
+
+    /// False if it has left early.
+    #[inline(always)]
+    pub(crate) fn acquire_exclusive_until(&self, until: Until) -> bool {
         safepoint();
-        if !self.try_acquire_exclusive() {
-            self.acquire_exclusive_slow();
-        }
+        self.try_acquire_exclusive() || self.acquire_exclusive_slow(until)
+    }
+
+    /// The same. It looks at the clock if it has to wait only.
+    #[cfg(not(loom))]
+    fn acquire_exclusive_for(&self, timeout: Duration) -> bool {
+        safepoint();
+        self.try_acquire_exclusive() || self.acquire_exclusive_slow(Until::after(timeout))
     }
 
     #[inline(always)]
@@ -157,27 +212,75 @@ impl RawRwLock {
 
     #[cold]
     #[inline(never)]
-    fn acquire_exclusive_slow(&self) {
+    fn acquire_exclusive_slow(&self, until: Until) -> bool {
         let mut spin = Spin::new();
-        while !self.try_acquire_exclusive() {
-            if !spin.again() && self.wait(|waiters| &mut waiters.writers, |state| state == 0) {
-                return;
+        loop {
+            if self.try_acquire_exclusive() {
+                return true;
+            }
+            if !spin.again()
+                && let Some(wait) = self.queue(WRITERS, |state| state == 0)
+            {
+                return self.block(WRITERS, &wait, until);
             }
         }
     }
 
-    /// Waits in a queue until it is granted; false if it is to be had, or if its state changes.
-    fn wait(&self, queue: fn(&mut Waiters) -> &mut Queue, admits: fn(usize) -> bool) -> bool {
+    /// Queues; not if it is to be had, or if its state changes.
+    pub(crate) fn queue(&self, place: Place, admits: fn(usize) -> bool) -> Option<Wait> {
         let mut waiters = self.waiters.lock();
         let state = self.state.load(Relaxed);
         if admits(state) || self.state.compare_exchange(state, state | QUEUED, Relaxed, Relaxed).is_err() {
-            return false;
+            return None;
         }
         let wait = Wait::new(0);
-        queue(&mut waiters).push(&wait);
+        place(&mut waiters).push(&wait);
+        Some(wait)
+    }
+
+    /// Waits until it is granted; false if it has left early.
+    fn block(&self, place: Place, wait: &Wait, until: Until) -> bool {
+        match wait.block(until) {
+            How::Dequeued(_) => true,
+            How::Early => self.leave(place, wait),
+        }
+    }
+
+    /// Ends the caller's wait early. Whether it has the lock nevertheless.
+    #[cold]
+    fn leave(&self, place: Place, wait: &Wait) -> bool {
+        let mut waiters = self.waiters.lock();
+        let granted = place(&mut waiters).leave(wait) == Outcome::Granted;
+        let readers = if granted { None } else { self.repair(&mut waiters) };
         drop(waiters);
-        wait.block();
-        true
+        if let Some(readers) = readers {
+            readers.wake();
+        }
+        if granted {
+            wait.block(Until::DEQUEUED);
+        }
+        granted
+    }
+
+    /// Somebody was removed. Under the lock.
+    fn repair(&self, waiters: &mut Waiters) -> Option<Granted> {
+        if !waiters.writers.is_empty() {
+            return None;
+        }
+        let readers = waiters.readers.len();
+        let mut state = self.state.load(Relaxed);
+        loop {
+            let then = match state & !QUEUED {
+                0 => return None,
+                WRITER if readers > 0 => return None,
+                held => held + readers * READER,
+            };
+            // Acquired for the readers: what the last writer released.
+            match self.state.compare_exchange(state, then, Acquire, Relaxed) {
+                Ok(_) => return Some(Granted::Readers(waiters.readers.take(Outcome::Granted))),
+                Err(now) => state = now,
+            }
+        }
     }
 
     /// # Safety
@@ -196,9 +299,8 @@ impl RawRwLock {
         let mut waiters = self.waiters.lock();
         // What the other readers released.
         self.state.load(Acquire);
-        let granted = self.grant_writer(&mut waiters).unwrap_or_else(|| self.grant_readers(&mut waiters, 0));
-        drop(waiters);
-        granted.wake();
+        let granted = self.grant_writer(&mut waiters).or_else(|| self.grant_readers(&mut waiters, 0));
+        self.end_grant(waiters, granted);
     }
 
     /// # Safety
@@ -215,31 +317,38 @@ impl RawRwLock {
     #[inline(never)]
     fn grant_after_writer(&self) {
         let mut waiters = self.waiters.lock();
-        let granted = match self.grant_readers(&mut waiters, 0) {
-            Granted::Nobody => self.grant_writer(&mut waiters).unwrap_or(Granted::Nobody),
-            readers => readers,
-        };
+        let granted = self.grant_readers(&mut waiters, 0).or_else(|| self.grant_writer(&mut waiters));
+        self.end_grant(waiters, granted);
+    }
+
+    fn end_grant(&self, waiters: MutexGuard<'_, Waiters>, granted: Option<Granted>) {
+        if granted.is_none() {
+            // They have left.
+            self.state.store(0, Release);
+        }
         drop(waiters);
-        granted.wake();
+        if let Some(granted) = granted {
+            granted.wake();
+        }
     }
 
     /// To the first writer. Under the lock, and nobody holds it but the caller.
     fn grant_writer(&self, waiters: &mut Waiters) -> Option<Granted> {
         let first = waiters.writers.pop(Outcome::Granted)?;
-        let queued = if waiters.readers.is_empty() && waiters.writers.is_empty() { 0 } else { QUEUED };
+        let queued = if waiters.is_empty() { 0 } else { QUEUED };
         self.state.store(WRITER | queued, Release);
         Some(Granted::Writer(first))
     }
 
     /// To all readers that wait, and to so many who do not. The same.
-    fn grant_readers(&self, waiters: &mut Waiters, others: usize) -> Granted {
+    fn grant_readers(&self, waiters: &mut Waiters, others: usize) -> Option<Granted> {
         let readers = waiters.readers.len();
         if readers + others == 0 {
-            return Granted::Nobody;
+            return None;
         }
         let queued = if waiters.writers.is_empty() { 0 } else { QUEUED };
         self.state.store(((readers + others) * READER) | queued, Release);
-        Granted::Readers(waiters.readers.take(Outcome::Granted))
+        Some(Granted::Readers(waiters.readers.take(Outcome::Granted)))
     }
 
     /// The writer becomes a reader.
@@ -252,8 +361,7 @@ impl RawRwLock {
         if self.state.compare_exchange(WRITER, READER, Release, Relaxed).is_err() {
             let mut waiters = self.waiters.lock();
             let granted = self.grant_readers(&mut waiters, 1);
-            drop(waiters);
-            granted.wake();
+            self.end_grant(waiters, granted);
         }
     }
 }
@@ -338,5 +446,28 @@ unsafe impl lock_api::RawRwLockDowngrade for RawRwLock {
     unsafe fn downgrade(&self) {
         // SAFETY: by the contract.
         unsafe { self.become_reader() };
+    }
+}
+
+// SAFETY: as above.
+#[cfg(not(loom))]
+unsafe impl lock_api::RawRwLockTimed for RawRwLock {
+    type Duration = Duration;
+    type Instant = Instant;
+
+    fn try_lock_shared_for(&self, timeout: Duration) -> bool {
+        self.acquire_shared_for(timeout)
+    }
+
+    fn try_lock_shared_until(&self, deadline: Instant) -> bool {
+        self.acquire_shared_until(Until::at(deadline))
+    }
+
+    fn try_lock_exclusive_for(&self, timeout: Duration) -> bool {
+        self.acquire_exclusive_for(timeout)
+    }
+
+    fn try_lock_exclusive_until(&self, deadline: Instant) -> bool {
+        self.acquire_exclusive_until(Until::at(deadline))
     }
 }

@@ -10,15 +10,17 @@
 //!
 //! *Order.* Taking acquires, giving back releases; with QUEUED set both are under the lock.
 //!
-//! *Leaving early*: see [`super::queue`]. Who leaves has to grant again, in case it was the first and wanted more than the
-//! next. Nobody does now.
+//! *Leaving early*: see [`super::queue`]. Who is removed grants again, under the lock: it may have been the first, and have
+//! wanted more than the next. With the last of them QUEUED goes. Who was granted its permits keeps them.
 
 #[cfg(not(loom))]
 use std::fmt;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+#[cfg(not(loom))]
+use std::time::{Duration, Instant};
 
-use super::queue::{Outcome, Queue, Wait};
-use crate::atomics::{AtomicUsize, Mutex};
+use super::queue::{How, Outcome, Queue, Until, Wait};
+use crate::atomics::{AtomicUsize, Mutex, MutexGuard};
 use crate::channel::Waker;
 
 pub(crate) const QUEUED: usize = 1;
@@ -54,32 +56,57 @@ impl RawSemaphore {
         false
     }
 
+    /// False if it has left early.
     #[inline]
-    pub(crate) fn acquire(&self, permits: usize) {
-        while !self.try_acquire(permits) {
-            if self.wait(permits) {
-                return;
+    pub(crate) fn acquire(&self, permits: usize, until: Until) -> bool {
+        self.try_acquire(permits) || self.acquire_slow(permits, until)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn acquire_slow(&self, permits: usize, until: Until) -> bool {
+        loop {
+            if let Some(wait) = self.queue(permits) {
+                return match wait.block(until) {
+                    How::Dequeued(_) => true,
+                    How::Early => self.leave(&wait),
+                };
+            }
+            if self.try_acquire(permits) {
+                return true;
             }
         }
     }
 
-    /// Waits in the queue until they are granted; false if they are to be had, or if the word changes.
-    #[cold]
-    #[inline(never)]
-    fn wait(&self, permits: usize) -> bool {
+    /// Queues; not if they are to be had, or if the word changes.
+    pub(crate) fn queue(&self, permits: usize) -> Option<Wait> {
         let mut queue = self.queue.lock();
         let state = self.state.load(Relaxed);
         if state & QUEUED == 0
             && (state / PERMIT >= permits
                 || self.state.compare_exchange(state, state | QUEUED, Relaxed, Relaxed).is_err())
         {
-            return false;
+            return None;
         }
         let wait = Wait::new(permits);
         queue.push(&wait);
-        drop(queue);
-        wait.block();
-        true
+        Some(wait)
+    }
+
+    /// Ends the caller's wait early. Whether it has the permits nevertheless.
+    #[cold]
+    fn leave(&self, wait: &Wait) -> bool {
+        let mut queue = self.queue.lock();
+        let granted = queue.leave(wait) == Outcome::Granted;
+        if granted {
+            drop(queue);
+            wait.block(Until::DEQUEUED);
+        } else {
+            // Acquired for those to whom it grants.
+            let left = self.state.load(Acquire) / PERMIT;
+            self.grant(queue, left);
+        }
+        granted
     }
 
     /// False if there would be too many of them.
@@ -99,7 +126,7 @@ impl RawSemaphore {
     #[cold]
     #[inline(never)]
     fn release_slow(&self, permits: usize) -> bool {
-        let mut queue = self.queue.lock();
+        let queue = self.queue.lock();
         // With what came with the permits that are there.
         let state = self.state.load(Acquire);
         if state & QUEUED == 0 {
@@ -107,9 +134,15 @@ impl RawSemaphore {
             drop(queue);
             return self.release(permits);
         }
-        let Some(mut left) = (state / PERMIT).checked_add(permits).filter(|left| *left <= usize::MAX / PERMIT) else {
+        let Some(left) = (state / PERMIT).checked_add(permits).filter(|left| *left <= usize::MAX / PERMIT) else {
             return false;
         };
+        self.grant(queue, left);
+        true
+    }
+
+    /// To the first of the queue, as long as there is enough left. QUEUED is set.
+    fn grant(&self, mut queue: MutexGuard<'_, Queue>, mut left: usize) {
         let mut granted: Vec<Waker> = Vec::new();
         while let Some(wants) = queue.first_wants().filter(|wants| *wants <= left) {
             left -= wants;
@@ -118,7 +151,6 @@ impl RawSemaphore {
         self.state.store((left * PERMIT) | if queue.is_empty() { 0 } else { QUEUED }, Release);
         drop(queue);
         granted.into_iter().for_each(Waker::wake);
-        true
     }
 }
 
@@ -168,7 +200,7 @@ impl Semaphore {
     /// Takes so many permits at a time.
     pub fn acquire_many(&self, permits: usize) -> SemaphoreGuard<'_> {
         crate::checkpoint();
-        self.0.acquire(permits);
+        self.0.acquire(permits, Until::DEQUEUED);
         SemaphoreGuard { semaphore: self, permits }
     }
 
@@ -187,6 +219,68 @@ impl Semaphore {
     /// Takes so many permits if there are as many and nobody waits.
     pub fn try_acquire_many(&self, permits: usize) -> Option<SemaphoreGuard<'_>> {
         self.0.try_acquire(permits).then(|| SemaphoreGuard { semaphore: self, permits })
+    }
+
+    /// Takes a permit; waits for `timeout` at most until there is one for the caller.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use morestack::sync::Semaphore;
+    ///
+    /// static SEMAPHORE: Semaphore = Semaphore::new(1);
+    ///
+    /// let permit = SEMAPHORE.acquire();
+    /// let other = morestack::spawn(|| SEMAPHORE.try_acquire_for(Duration::from_millis(2)).is_none());
+    /// assert!(other.join().unwrap());
+    /// drop(permit);
+    /// assert!(SEMAPHORE.try_acquire_for(Duration::from_millis(2)).is_some());
+    /// ```
+    pub fn try_acquire_for(&self, timeout: Duration) -> Option<SemaphoreGuard<'_>> {
+        self.try_acquire_many_for(1, timeout)
+    }
+
+    /// The same until `deadline`.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use morestack::sync::Semaphore;
+    /// let (none, deadline) = (Semaphore::new(0), Instant::now() + Duration::from_millis(2));
+    /// assert!(none.try_acquire_until(deadline).is_none() && Instant::now() >= deadline);
+    /// ```
+    pub fn try_acquire_until(&self, deadline: Instant) -> Option<SemaphoreGuard<'_>> {
+        self.try_acquire_many_until(1, deadline)
+    }
+
+    /// Takes so many permits at a time; waits for `timeout` at most. Who gives up has taken none, and those behind it that
+    /// want less go on.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use morestack::sync::Semaphore;
+    /// let semaphore = Semaphore::new(3);
+    /// assert!(semaphore.try_acquire_many_for(4, Duration::from_millis(2)).is_none());
+    /// let three = semaphore.try_acquire_many_for(3, Duration::from_millis(2)).unwrap();
+    /// assert_eq!(semaphore.available_permits(), 0);
+    /// ```
+    pub fn try_acquire_many_for(&self, permits: usize, timeout: Duration) -> Option<SemaphoreGuard<'_>> {
+        crate::checkpoint();
+        // It looks at the clock if it has to wait only.
+        let acquired = self.0.try_acquire(permits) || self.0.acquire_slow(permits, Until::after(timeout));
+        acquired.then(|| SemaphoreGuard { semaphore: self, permits })
+    }
+
+    /// The same until `deadline`.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use morestack::sync::Semaphore;
+    /// let (semaphore, deadline) = (Semaphore::new(3), Instant::now() + Duration::from_millis(2));
+    /// assert!(semaphore.try_acquire_many_until(3, deadline).is_some());
+    /// assert!(semaphore.try_acquire_many_until(4, deadline).is_none());
+    /// ```
+    pub fn try_acquire_many_until(&self, permits: usize, deadline: Instant) -> Option<SemaphoreGuard<'_>> {
+        crate::checkpoint();
+        self.0.acquire(permits, Until::at(deadline)).then(|| SemaphoreGuard { semaphore: self, permits })
     }
 
     /// Adds permits: new ones, or those of guards that were [forgotten](SemaphoreGuard::forget).

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::queue::{Outcome, Queue, Wait};
+use super::queue::{Outcome, Queue, Until, Wait};
 use crate::atomics::Mutex;
 
 /// Waits until all that was begun is done. As crossbeam's: a clone for each part of the work, and the work is done when they
@@ -55,7 +55,7 @@ impl WaitGroup {
             let wait = Wait::new(0);
             group.queue.push(&wait);
             drop(group);
-            wait.block();
+            wait.block(Until::DEQUEUED);
         }
     }
 }
