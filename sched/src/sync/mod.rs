@@ -31,8 +31,8 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`Mutex`] | [`try_lock_for`](lock_api::Mutex::try_lock_for), [`try_lock_until`](lock_api::Mutex::try_lock_until) |
-//! | [`RwLock`] | [`try_read_for`](lock_api::RwLock::try_read_for), [`try_write_for`](lock_api::RwLock::try_write_for), and `_until` |
+//! | [`Mutex`] | [`try_lock_for`](Mutex::try_lock_for), [`try_lock_until`](Mutex::try_lock_until) |
+//! | [`RwLock`] | [`try_read_for`](RwLock::try_read_for), [`try_write_for`](RwLock::try_write_for), and `_until` |
 //! | [`Condvar`] | [`wait_for`](Condvar::wait_for), [`wait_while_for`](Condvar::wait_while_for), and `_until` |
 //! | [`Semaphore`] | [`try_acquire_for`](Semaphore::try_acquire_for), [`try_acquire_many_for`](Semaphore::try_acquire_many_for), and `_until` |
 //!
@@ -81,57 +81,11 @@ pub use self::public::*;
 mod public {
     pub use super::barrier::{Barrier, BarrierWaitResult};
     pub use super::condvar::{Condvar, WaitTimeoutResult};
-    pub use super::mutex::RawMutex;
+    pub use super::mutex::{MappedMutexGuard, Mutex, MutexGuard, RawMutex};
     pub use super::once_lock::OnceLock;
-    pub use super::rwlock::RawRwLock;
+    pub use super::rwlock::{
+        MappedRwLockReadGuard, MappedRwLockWriteGuard, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    };
     pub use super::semaphore::{Semaphore, SemaphoreGuard};
     pub use super::wait_group::WaitGroup;
-
-    /// A value that one thread at a time may touch.
-    ///
-    /// Locking and unlocking are one atomic instruction each where nobody is in the way. The guard is `Send`.
-    ///
-    /// ```
-    /// use morestack::sync::Mutex;
-    ///
-    /// static LOG: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-    ///
-    /// morestack::spawn(|| LOG.lock().push(1)).join().unwrap();
-    /// assert!(LOG.try_lock().is_some_and(|log| log[..] == [1]));
-    /// ```
-    pub type Mutex<T> = lock_api::Mutex<RawMutex, T>;
-
-    /// What [`Mutex::lock`](lock_api::Mutex::lock) returns: it unlocks when it is dropped.
-    pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, RawMutex, T>;
-
-    /// A [`MutexGuard`] of a part of the value.
-    pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
-
-    /// A value that one thread at a time may change, and otherwise several may read.
-    ///
-    /// Who reads while it reads already uses [`read_recursive`](lock_api::RwLock::read_recursive): by
-    /// [`read`](lock_api::RwLock::read) it would queue behind a writer that waits for it.
-    ///
-    /// ```
-    /// use morestack::sync::RwLock;
-    ///
-    /// static NAMES: RwLock<Vec<&str>> = RwLock::new(Vec::new());
-    ///
-    /// NAMES.write().push("one");
-    /// let readers: Vec<_> = (0..10).map(|_| morestack::spawn(|| NAMES.read().len())).collect();
-    /// assert!(readers.into_iter().all(|reader| reader.join().unwrap() == 1));
-    /// ```
-    pub type RwLock<T> = lock_api::RwLock<RawRwLock, T>;
-
-    /// What [`RwLock::read`](lock_api::RwLock::read) returns.
-    pub type RwLockReadGuard<'a, T> = lock_api::RwLockReadGuard<'a, RawRwLock, T>;
-
-    /// What [`RwLock::write`](lock_api::RwLock::write) returns.
-    pub type RwLockWriteGuard<'a, T> = lock_api::RwLockWriteGuard<'a, RawRwLock, T>;
-
-    /// An [`RwLockReadGuard`] of a part of the value.
-    pub type MappedRwLockReadGuard<'a, T> = lock_api::MappedRwLockReadGuard<'a, RawRwLock, T>;
-
-    /// An [`RwLockWriteGuard`] of a part of the value.
-    pub type MappedRwLockWriteGuard<'a, T> = lock_api::MappedRwLockWriteGuard<'a, RawRwLock, T>;
 }

@@ -59,10 +59,12 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 #[cfg(not(loom))]
+use std::fmt;
+#[cfg(not(loom))]
 use std::time::{Duration, Instant};
 
 #[cfg(not(loom))]
-use lock_api::GuardSend;
+use lock_api::{GuardSend, RawMutex as _};
 
 use super::queue::{How, Outcome, Queue, Spin, Until, Wait, safepoint};
 use crate::atomics::{self, AtomicU8};
@@ -335,5 +337,129 @@ unsafe impl lock_api::RawMutexTimed for RawMutex {
 
     fn try_lock_until(&self, deadline: Instant) -> bool {
         self.acquire_until(Until::at(deadline))
+    }
+}
+
+/// A value that one thread at a time may touch.
+///
+/// Locking and unlocking are one atomic instruction each where nobody is in the way. The guard is `Send`.
+///
+/// ```
+/// use morestack::sync::Mutex;
+///
+/// static LOG: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+///
+/// morestack::spawn(|| LOG.lock().push(1)).join().unwrap();
+/// assert!(LOG.try_lock().is_some_and(|log| log[..] == [1]));
+/// ```
+// Not an alias: a guard that is unlocked for a while locks the raw mutex again, and that must not do all that `lock` may. No
+// `Deref` either: there would be two `lock`s to choose from.
+#[cfg(not(loom))]
+#[derive(Default)]
+pub struct Mutex<T: ?Sized>(lock_api::Mutex<RawMutex, T>);
+
+/// What [`Mutex::lock`] returns: it unlocks when it is dropped.
+#[cfg(not(loom))]
+pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, RawMutex, T>;
+
+/// A [`MutexGuard`] of a part of the value.
+#[cfg(not(loom))]
+pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
+
+#[cfg(not(loom))]
+impl<T> Mutex<T> {
+    /// A mutex that nobody holds.
+    #[inline]
+    pub const fn new(value: T) -> Mutex<T> {
+        Mutex(lock_api::Mutex::new(value))
+    }
+
+    /// The value.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+}
+
+#[cfg(not(loom))]
+impl<T: ?Sized> Mutex<T> {
+    fn raw(&self) -> &RawMutex {
+        // SAFETY: not unlocked but by guards.
+        unsafe { self.0.raw() }
+    }
+
+    /// Locks it; waits until it may. Dropping the guard unlocks it.
+    ///
+    /// A thread that has it locked already waits for itself, for ever.
+    ///
+    /// In a destructor during a panic it blocks the worker, as [`park`](crate::park()) does.
+    #[inline(always)]
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.raw().acquire_until(Until::DEQUEUED);
+        // SAFETY: locked just now, as it has not left early.
+        unsafe { self.0.make_guard_unchecked() }
+    }
+
+    /// Locks it if it is free.
+    #[inline]
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock()
+    }
+
+    /// Locks it, and waits for `timeout` at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use morestack::sync::Mutex;
+    ///
+    /// static VALUE: Mutex<u32> = Mutex::new(1);
+    ///
+    /// let held = VALUE.lock();
+    /// let other = morestack::spawn(|| VALUE.try_lock_for(Duration::from_millis(2)).is_none());
+    /// assert!(other.join().unwrap());
+    /// drop(held);
+    /// assert_eq!(VALUE.try_lock_for(Duration::from_millis(2)).as_deref(), Some(&1));
+    /// ```
+    pub fn try_lock_for(&self, timeout: Duration) -> Option<MutexGuard<'_, T>> {
+        // SAFETY: locked just now.
+        self.raw().acquire_for(timeout).then(|| unsafe { self.0.make_guard_unchecked() })
+    }
+
+    /// The same until `deadline`.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use morestack::sync::Mutex;
+    /// let (mutex, deadline) = (Mutex::new(()), Instant::now() + Duration::from_millis(2));
+    /// let held = mutex.lock();
+    /// assert!(mutex.try_lock_until(deadline).is_none() && Instant::now() >= deadline);
+    /// ```
+    pub fn try_lock_until(&self, deadline: Instant) -> Option<MutexGuard<'_, T>> {
+        // SAFETY: locked just now.
+        self.raw().acquire_until(Until::at(deadline)).then(|| unsafe { self.0.make_guard_unchecked() })
+    }
+
+    /// Whether somebody holds it now.
+    #[inline]
+    pub fn is_locked(&self) -> bool {
+        self.raw().is_locked()
+    }
+
+    /// The value: nobody else has the mutex.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> From<T> for Mutex<T> {
+    fn from(value: T) -> Mutex<T> {
+        Mutex::new(value)
+    }
+}
+
+#[cfg(not(loom))]
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

@@ -53,10 +53,12 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 #[cfg(not(loom))]
+use std::fmt;
+#[cfg(not(loom))]
 use std::time::{Duration, Instant};
 
 #[cfg(not(loom))]
-use lock_api::GuardSend;
+use lock_api::{GuardSend, RawRwLock as _};
 
 use super::queue::{Batch, How, Outcome, Queue, Spin, Until, Wait, safepoint};
 use crate::atomics::{AtomicUsize, Mutex, MutexGuard};
@@ -469,5 +471,211 @@ unsafe impl lock_api::RawRwLockTimed for RawRwLock {
 
     fn try_lock_exclusive_until(&self, deadline: Instant) -> bool {
         self.acquire_exclusive_until(Until::at(deadline))
+    }
+}
+
+/// A value that one thread at a time may change, and otherwise several may read.
+///
+/// Who reads while it reads already uses [`read_recursive`](RwLock::read_recursive): by [`read`](RwLock::read) it would queue
+/// behind a writer that waits for it.
+///
+/// ```
+/// use morestack::sync::RwLock;
+///
+/// static NAMES: RwLock<Vec<&str>> = RwLock::new(Vec::new());
+///
+/// NAMES.write().push("one");
+/// let readers: Vec<_> = (0..10).map(|_| morestack::spawn(|| NAMES.read().len())).collect();
+/// assert!(readers.into_iter().all(|reader| reader.join().unwrap() == 1));
+/// ```
+// Not an alias, and no `Deref`: as for `Mutex`.
+#[cfg(not(loom))]
+#[derive(Default)]
+pub struct RwLock<T: ?Sized>(lock_api::RwLock<RawRwLock, T>);
+
+/// What [`RwLock::read`] returns.
+#[cfg(not(loom))]
+pub type RwLockReadGuard<'a, T> = lock_api::RwLockReadGuard<'a, RawRwLock, T>;
+
+/// What [`RwLock::write`] returns.
+#[cfg(not(loom))]
+pub type RwLockWriteGuard<'a, T> = lock_api::RwLockWriteGuard<'a, RawRwLock, T>;
+
+/// An [`RwLockReadGuard`] of a part of the value.
+#[cfg(not(loom))]
+pub type MappedRwLockReadGuard<'a, T> = lock_api::MappedRwLockReadGuard<'a, RawRwLock, T>;
+
+/// An [`RwLockWriteGuard`] of a part of the value.
+#[cfg(not(loom))]
+pub type MappedRwLockWriteGuard<'a, T> = lock_api::MappedRwLockWriteGuard<'a, RawRwLock, T>;
+
+#[cfg(not(loom))]
+impl<T> RwLock<T> {
+    /// A lock that nobody holds.
+    #[inline]
+    pub const fn new(value: T) -> RwLock<T> {
+        RwLock(lock_api::RwLock::new(value))
+    }
+
+    /// The value.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+}
+
+#[cfg(not(loom))]
+impl<T: ?Sized> RwLock<T> {
+    fn raw(&self) -> &RawRwLock {
+        // SAFETY: not unlocked but by guards.
+        unsafe { self.0.raw() }
+    }
+
+    /// Waits until it may read. Dropping the guard ends that.
+    ///
+    /// In a destructor during a panic it blocks the worker, as [`park`](crate::park()) does.
+    #[inline(always)]
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.raw().acquire_shared_until(Until::DEQUEUED);
+        // SAFETY: acquired just now, as it has not left early.
+        unsafe { self.0.make_read_guard_unchecked() }
+    }
+
+    /// Reads if nobody writes or waits.
+    #[inline]
+    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
+        self.0.try_read()
+    }
+
+    /// Waits for `timeout` at most until it may read.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use morestack::sync::RwLock;
+    ///
+    /// static VALUE: RwLock<u32> = RwLock::new(1);
+    ///
+    /// let writing = VALUE.write();
+    /// let other = morestack::spawn(|| VALUE.try_read_for(Duration::from_millis(2)).is_none());
+    /// assert!(other.join().unwrap());
+    /// drop(writing);
+    /// assert_eq!(VALUE.try_read_for(Duration::from_millis(2)).as_deref(), Some(&1));
+    /// ```
+    pub fn try_read_for(&self, timeout: Duration) -> Option<RwLockReadGuard<'_, T>> {
+        // SAFETY: acquired just now.
+        self.raw().acquire_shared_for(timeout).then(|| unsafe { self.0.make_read_guard_unchecked() })
+    }
+
+    /// The same until `deadline`.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use morestack::sync::RwLock;
+    /// let (lock, deadline) = (RwLock::new(()), Instant::now() + Duration::from_millis(2));
+    /// let writing = lock.write();
+    /// assert!(lock.try_read_until(deadline).is_none() && Instant::now() >= deadline);
+    /// ```
+    pub fn try_read_until(&self, deadline: Instant) -> Option<RwLockReadGuard<'_, T>> {
+        // SAFETY: acquired just now.
+        self.raw().acquire_shared_until(Until::at(deadline)).then(|| unsafe { self.0.make_read_guard_unchecked() })
+    }
+
+    /// The same as [`read`](RwLock::read) for one that may read already: it does not wait behind a writer that waits, while
+    /// anybody reads.
+    ///
+    /// ```
+    /// # use morestack::sync::RwLock;
+    /// let lock = RwLock::new(1);
+    /// let outer = lock.read();
+    /// assert_eq!(*outer, *lock.read_recursive());
+    /// ```
+    #[inline]
+    pub fn read_recursive(&self) -> RwLockReadGuard<'_, T> {
+        self.raw().acquire_shared_recursive_until(Until::DEQUEUED);
+        // SAFETY: as in `read`.
+        unsafe { self.0.make_read_guard_unchecked() }
+    }
+
+    /// The same, if it need not wait.
+    #[inline]
+    pub fn try_read_recursive(&self) -> Option<RwLockReadGuard<'_, T>> {
+        self.0.try_read_recursive()
+    }
+
+    /// Waits until it may write. Dropping the guard ends that.
+    ///
+    /// In a destructor during a panic it blocks the worker, as [`park`](crate::park()) does.
+    #[inline(always)]
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.raw().acquire_exclusive_until(Until::DEQUEUED);
+        // SAFETY: acquired just now, as it has not left early.
+        unsafe { self.0.make_write_guard_unchecked() }
+    }
+
+    /// Writes if nobody reads or writes.
+    #[inline]
+    pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+        self.0.try_write()
+    }
+
+    /// Waits for `timeout` at most until it may write.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use morestack::sync::RwLock;
+    ///
+    /// static VALUE: RwLock<u32> = RwLock::new(1);
+    ///
+    /// let reading = VALUE.read();
+    /// let other = morestack::spawn(|| VALUE.try_write_for(Duration::from_millis(2)).is_none());
+    /// assert!(other.join().unwrap());
+    /// drop(reading);
+    /// *VALUE.try_write_for(Duration::from_millis(2)).unwrap() += 1;
+    /// ```
+    pub fn try_write_for(&self, timeout: Duration) -> Option<RwLockWriteGuard<'_, T>> {
+        // SAFETY: acquired just now.
+        self.raw().acquire_exclusive_for(timeout).then(|| unsafe { self.0.make_write_guard_unchecked() })
+    }
+
+    /// The same until `deadline`.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use morestack::sync::RwLock;
+    /// let (lock, deadline) = (RwLock::new(()), Instant::now() + Duration::from_millis(2));
+    /// let reading = lock.read();
+    /// assert!(lock.try_write_until(deadline).is_none() && Instant::now() >= deadline);
+    /// ```
+    pub fn try_write_until(&self, deadline: Instant) -> Option<RwLockWriteGuard<'_, T>> {
+        // SAFETY: acquired just now.
+        self.raw().acquire_exclusive_until(Until::at(deadline)).then(|| unsafe { self.0.make_write_guard_unchecked() })
+    }
+
+    /// Whether anybody reads or writes now.
+    pub fn is_locked(&self) -> bool {
+        self.raw().is_locked()
+    }
+
+    /// Whether somebody writes now.
+    pub fn is_locked_exclusive(&self) -> bool {
+        self.raw().is_locked_exclusive()
+    }
+
+    /// The value: nobody else has the lock.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> From<T> for RwLock<T> {
+    fn from(value: T) -> RwLock<T> {
+        RwLock::new(value)
+    }
+}
+
+#[cfg(not(loom))]
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
