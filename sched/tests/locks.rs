@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use morestack::sync::{
     Barrier, Condvar, MappedMutexGuard, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    Semaphore, WaitGroup,
+    Semaphore, SemaphoreGuard, WaitGroup,
 };
 use morestack::{Runtime, prologue};
 
@@ -756,4 +756,413 @@ fn locking_does_not_unwind() {
         assert!(deep.join().unwrap_err().is::<morestack::StackOverflow>());
         assert!(!mutex.is_locked());
     }
+}
+
+/// What can be waited for with a deadline, and has one unit of it.
+trait Timed: Send + Sync + 'static {
+    type Guard<'a>;
+    fn new() -> Self;
+    /// Without a deadline.
+    fn take(&self) -> Self::Guard<'_>;
+    fn take_for(&self, timeout: Duration) -> Option<Self::Guard<'_>>;
+    fn take_until(&self, deadline: Instant) -> Option<Self::Guard<'_>>;
+    fn is_free(&self) -> bool;
+}
+
+impl Timed for Mutex<()> {
+    type Guard<'a> = MutexGuard<'a, ()>;
+    fn new() -> Self {
+        Mutex::default()
+    }
+    fn take(&self) -> MutexGuard<'_, ()> {
+        self.lock()
+    }
+    fn take_for(&self, timeout: Duration) -> Option<MutexGuard<'_, ()>> {
+        self.try_lock_for(timeout)
+    }
+    fn take_until(&self, deadline: Instant) -> Option<MutexGuard<'_, ()>> {
+        self.try_lock_until(deadline)
+    }
+    fn is_free(&self) -> bool {
+        self.try_lock().is_some()
+    }
+}
+
+impl Timed for Semaphore {
+    type Guard<'a> = SemaphoreGuard<'a>;
+    fn new() -> Self {
+        Semaphore::new(1)
+    }
+    fn take(&self) -> SemaphoreGuard<'_> {
+        self.acquire()
+    }
+    fn take_for(&self, timeout: Duration) -> Option<SemaphoreGuard<'_>> {
+        self.try_acquire_for(timeout)
+    }
+    fn take_until(&self, deadline: Instant) -> Option<SemaphoreGuard<'_>> {
+        self.try_acquire_until(deadline)
+    }
+    fn is_free(&self) -> bool {
+        self.available_permits() == 1 && self.try_acquire().is_some()
+    }
+}
+
+/// An `RwLock` that is taken by writing.
+struct Writes(RwLock<()>);
+
+impl Timed for Writes {
+    type Guard<'a> = RwLockWriteGuard<'a, ()>;
+    fn new() -> Self {
+        Writes(RwLock::default())
+    }
+    fn take(&self) -> RwLockWriteGuard<'_, ()> {
+        self.0.write()
+    }
+    fn take_for(&self, timeout: Duration) -> Option<RwLockWriteGuard<'_, ()>> {
+        self.0.try_write_for(timeout)
+    }
+    fn take_until(&self, deadline: Instant) -> Option<RwLockWriteGuard<'_, ()>> {
+        self.0.try_write_until(deadline)
+    }
+    fn is_free(&self) -> bool {
+        self.0.try_write().is_some()
+    }
+}
+
+/// One that is written, and waited for by reading.
+struct Reads(RwLock<()>);
+
+enum Either<'a> {
+    #[expect(dead_code, reason = "held")]
+    Writes(RwLockWriteGuard<'a, ()>),
+    #[expect(dead_code, reason = "held")]
+    Reads(RwLockReadGuard<'a, ()>),
+}
+
+impl Timed for Reads {
+    type Guard<'a> = Either<'a>;
+    fn new() -> Self {
+        Reads(RwLock::default())
+    }
+    fn take(&self) -> Either<'_> {
+        Either::Writes(self.0.write())
+    }
+    fn take_for(&self, timeout: Duration) -> Option<Either<'_>> {
+        self.0.try_read_for(timeout).map(Either::Reads)
+    }
+    fn take_until(&self, deadline: Instant) -> Option<Either<'_>> {
+        self.0.try_read_until(deadline).map(Either::Reads)
+    }
+    fn is_free(&self) -> bool {
+        self.0.try_write().is_some()
+    }
+}
+
+/// From each kind of thread: it times out, not early, and leaves nothing behind; those behind it get their turn, and it gets
+/// its own when it comes in time.
+fn takes_with_a_deadline<L: Timed>() {
+    for workers in [1, 3] {
+        let rt = runtime(workers);
+        for kind in [Kind::Spawn, Kind::Go, Kind::Os] {
+            let lock: &'static L = Box::leak(Box::new(L::new()));
+            let held = lock.take();
+            let times_out = || {
+                kind.start(&rt, move || {
+                    let start = Instant::now();
+                    assert!(lock.take_for(5 * MS).is_none());
+                    assert!(start.elapsed() >= 5 * MS);
+                    let deadline = Instant::now() + 5 * MS;
+                    assert!(lock.take_until(deadline).is_none());
+                    assert!(Instant::now() >= deadline && lock.take_until(start).is_none());
+                })
+            };
+            times_out()().unwrap();
+            drop(held);
+            assert!(lock.is_free(), "{kind:?}");
+            // In the queue before, between and behind others.
+            let held = lock.take();
+            let (mut leave, mut stay) = (Vec::new(), Vec::new());
+            for n in 0..9 {
+                if n % 2 == 0 {
+                    leave.push(times_out());
+                } else {
+                    stay.push(kind.start(&rt, move || drop(lock.take_for(Duration::from_secs(20)).expect("in time"))));
+                    stay.push(kind.start(&rt, move || drop(lock.take())));
+                }
+            }
+            leave.into_iter().for_each(|join| join().unwrap());
+            drop(held);
+            stay.into_iter().for_each(|join| join().unwrap());
+            assert!(lock.is_free(), "{kind:?}");
+            drop(lock.take_for(MS).expect("it is free"));
+            drop(lock.take_for(Duration::MAX).expect("it is free"));
+            drop(lock.take_until(Instant::now()).expect("it is free"));
+        }
+    }
+}
+
+#[test]
+fn taking_with_a_deadline() {
+    takes_with_a_deadline::<Mutex<()>>();
+    takes_with_a_deadline::<Semaphore>();
+    takes_with_a_deadline::<Writes>();
+    takes_with_a_deadline::<Reads>();
+}
+
+/// Deadlines that fall when the lock is let go of: whoever comes last finds it free, and nobody waits for ever.
+fn deadlines_race<L: Timed>() {
+    in_all(
+        12,
+        || (L::new(), AtomicUsize::new(0), AtomicUsize::new(0)),
+        |n, (lock, inside, timeouts)| {
+            for i in 0..150_u32 {
+                let patience = Duration::from_micros(u64::from(i * 7 % 41) * 5);
+                let guard =
+                    if (n + i as usize).is_multiple_of(3) { Some(lock.take()) } else { lock.take_for(patience) };
+                if guard.is_none() {
+                    timeouts.fetch_add(1, SeqCst);
+                    continue;
+                }
+                inside.fetch_add(1, SeqCst);
+                match i % 8 {
+                    0 => morestack::sleep(Duration::from_micros(60)),
+                    1..4 => morestack::yield_now(),
+                    _ => compute(Duration::from_micros(10)),
+                }
+                inside.fetch_sub(1, SeqCst);
+                drop(guard);
+            }
+        },
+        |(lock, inside, timeouts), _| {
+            assert!(lock.is_free() && inside.load(SeqCst) == 0);
+            assert!(timeouts.load(SeqCst) > 0, "not a race");
+        },
+    );
+}
+
+#[test]
+fn deadlines_that_race() {
+    deadlines_race::<Mutex<()>>();
+    deadlines_race::<Semaphore>();
+    deadlines_race::<Writes>();
+    deadlines_race::<Reads>();
+}
+
+/// The last writer that waits goes: the readers behind it need not wait for those that read.
+#[test]
+fn a_writer_that_leaves_lets_the_readers_in() {
+    let rt = runtime(2);
+    for kind in [Kind::Spawn, Kind::Go, Kind::Os] {
+        let lock: &'static RwLock<()> = Box::leak(Box::new(RwLock::new(())));
+        let reading = lock.read();
+        let writer = kind.start(&rt, move || assert!(lock.try_write_for(30 * MS).is_none()));
+        until("it waits", || lock.try_read().is_none());
+        let readers: Vec<_> = (0..3).map(|_| kind.start(&rt, move || drop(lock.read()))).collect();
+        // `reading` is held still.
+        readers.into_iter().for_each(|join| join().unwrap());
+        writer().unwrap();
+        drop(lock.try_read().expect("nobody waits"));
+        drop(reading);
+        assert!(!lock.is_locked());
+    }
+}
+
+/// The first wants more than there is, and goes: those behind it that want less get it.
+#[test]
+fn who_wants_many_leaves_and_lets_the_others_in() {
+    let rt = runtime(2);
+    for kind in [Kind::Spawn, Kind::Go, Kind::Os] {
+        let semaphore: &'static Semaphore = Box::leak(Box::new(Semaphore::new(2)));
+        let start = Instant::now();
+        let many = kind.start(&rt, move || assert!(semaphore.try_acquire_many_for(3, 30 * MS).is_none()));
+        until("it waits", || semaphore.try_acquire().is_none());
+        let few = [1, 1].map(|n| kind.start(&rt, move || semaphore.acquire_many(n).forget()));
+        few.into_iter().for_each(|join| join().unwrap());
+        assert!(start.elapsed() >= 30 * MS);
+        many().unwrap();
+        assert_eq!(semaphore.available_permits(), 0);
+        semaphore.release(2);
+        assert_eq!(semaphore.try_acquire_many(2).map(SemaphoreGuard::forget), Some(()));
+    }
+}
+
+/// Permits of which many are asked for at a time, by those that may give up: none is lost.
+#[test]
+fn no_permit_is_lost() {
+    in_all(
+        12,
+        || (Semaphore::new(5), AtomicUsize::new(0)),
+        |n, (semaphore, inside)| {
+            for i in 0..200_usize {
+                let many = 1 + (n * 3 + i) % 5;
+                let patience = Duration::from_micros((i * 7 % 41) as u64 * 3);
+                let permits = match i % 4 {
+                    0 => Some(semaphore.acquire_many(many)),
+                    _ => semaphore.try_acquire_many_for(many, patience),
+                };
+                if permits.is_some() {
+                    assert!(inside.fetch_add(many, SeqCst) + many <= 5);
+                    compute(Duration::from_micros(10));
+                    inside.fetch_sub(many, SeqCst);
+                }
+            }
+        },
+        |(semaphore, _), _| assert_eq!(semaphore.available_permits(), 5),
+    );
+}
+
+#[test]
+fn condvar_with_a_deadline() {
+    for workers in [1, 3] {
+        let rt = runtime(workers);
+        for kind in [Kind::Spawn, Kind::Go, Kind::Os] {
+            let shared = Arc::new((Mutex::new(0), Condvar::new()));
+            // Nobody notifies; somebody has the mutex when the time is over.
+            let waits = {
+                let shared = shared.clone();
+                kind.start(&rt, move || {
+                    let (count, condvar) = &*shared;
+                    let mut count = count.lock();
+                    *count = 1;
+                    let start = Instant::now();
+                    assert!(condvar.wait_for(&mut count, 5 * MS).timed_out() && start.elapsed() >= 5 * MS);
+                    assert_eq!(*count, 2);
+                    let deadline = Instant::now() + 5 * MS;
+                    assert!(condvar.wait_until(&mut count, deadline).timed_out() && Instant::now() >= deadline);
+                    assert!(condvar.wait_until(&mut count, start).timed_out());
+                    let never = |count: &mut i32| *count != 3;
+                    assert!(condvar.wait_while_for(&mut count, never, 5 * MS).timed_out());
+                    assert!(condvar.wait_while_until(&mut count, never, start).timed_out());
+                    assert!(!condvar.wait_while_until(&mut count, |count| *count != 2, start).timed_out());
+                    *count = 3;
+                    // Now it is notified.
+                    assert!(!condvar.wait_while_for(&mut count, |count| *count == 3, 20_000 * MS).timed_out());
+                    assert!(!condvar.wait_for(&mut count, 20_000 * MS).timed_out());
+                })
+            };
+            let (count, condvar) = &*shared;
+            until("it waits", || *count.lock() == 1);
+            let mut guard = count.lock();
+            morestack::sleep(10 * MS);
+            *guard = 2;
+            drop(guard);
+            until("it waits", || *count.lock() == 3);
+            *count.lock() = 4;
+            assert!(condvar.notify_one());
+            until("it waits again", || condvar.notify_one());
+            waits().unwrap();
+            assert!(!condvar.notify_one() && condvar.notify_all() == 0);
+        }
+    }
+}
+
+/// As many notifications as units; each wakes one that then takes one, or one that was at its deadline takes it by looking. Who
+/// is told that it was notified was; who was told that it timed out has used up none.
+#[test]
+fn no_notification_is_lost() {
+    in_all(
+        12,
+        || (Mutex::new((0_usize, 0_usize)), Condvar::new()),
+        |n, (tickets, condvar)| {
+            // (notifications that found somebody, those that were received)
+            for i in 0..100_usize {
+                if n < 6 {
+                    let patience = Duration::from_micros((i * 7 % 41) as u64 * 3);
+                    let mut tickets = tickets.lock();
+                    tickets.1 += usize::from(!condvar.wait_for(&mut tickets, patience).timed_out());
+                } else {
+                    let mut tickets = tickets.lock();
+                    match i % 8 {
+                        0 => tickets.0 += condvar.notify_all(),
+                        _ => tickets.0 += usize::from(condvar.notify_one()),
+                    }
+                    drop(tickets);
+                    compute(Duration::from_micros(20));
+                }
+            }
+        },
+        |(tickets, condvar), _| {
+            let (sent, received) = *tickets.lock();
+            assert!(sent == received && !condvar.notify_one(), "{sent} {received}");
+        },
+    );
+}
+
+/// A destructor that waits with a deadline during a panic blocks the worker meanwhile.
+#[test]
+fn a_destructor_may_time_out_during_a_panic() {
+    struct Waits(Arc<Mutex<u32>>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking() && self.0.try_lock_for(2 * MS).is_none());
+        }
+    }
+    let rt = runtime(1);
+    let mutex = Arc::new(Mutex::new(0));
+    let guard = mutex.lock();
+    let waits = Waits(mutex.clone());
+    let panics = rt.spawn(move || {
+        let _waits = waits;
+        std::panic::resume_unwind(Box::new(()));
+    });
+    assert_eq!(panics.join().unwrap_err().downcast_ref(), Some(&()));
+    drop(guard);
+    assert!(!mutex.is_locked());
+}
+
+/// Those that wait for long are frozen, and time out.
+#[test]
+fn who_is_frozen_times_out() {
+    let rt = Runtime::builder().workers(2).freeze_after(Some(MS)).build().unwrap();
+    let mutex: &'static Mutex<()> = Box::leak(Box::new(Mutex::new(())));
+    let guard = mutex.lock();
+    // SAFETY: nothing is lent.
+    let waiters: Vec<_> = (0..50_usize)
+        .map(|n| unsafe {
+            rt.go(move || {
+                let mine = [n; 8];
+                assert!(mutex.try_lock_for(50 * MS).is_none());
+                black_box(&mine).iter().sum::<usize>()
+            })
+        })
+        .collect();
+    assert!(waiters.into_iter().enumerate().all(|(n, waiter)| waiter.join().unwrap() == 8 * n));
+    assert!(rt.metrics().freezes >= 25, "{:?}", rt.metrics());
+    drop(guard);
+    assert!(!mutex.is_locked());
+}
+
+/// By the traits of `lock_api`, as code that is generic over locks does.
+#[test]
+fn timed_by_lock_api() {
+    use lock_api::{RawMutex as _, RawMutexTimed, RawRwLock as _, RawRwLockTimed};
+    use morestack::sync::{RawMutex, RawRwLock};
+    let (mutex, lock, now) = (RawMutex::INIT, RawRwLock::INIT, Instant::now());
+    assert!(mutex.try_lock_for(MS) && !mutex.try_lock_for(MS) && !mutex.try_lock_until(now));
+    // SAFETY: locked above.
+    unsafe { mutex.unlock() };
+    assert!(mutex.try_lock_until(now));
+    assert!(lock.try_lock_shared_for(MS) && lock.try_lock_shared_until(now));
+    assert!(!lock.try_lock_exclusive_for(MS) && !lock.try_lock_exclusive_until(now));
+    // SAFETY: two readers.
+    unsafe { (lock.unlock_shared(), lock.unlock_shared()) };
+    assert!(lock.try_lock_exclusive_for(MS) && !lock.try_lock_shared_for(MS) && !lock.try_lock_shared_until(now));
+    // SAFETY: locked just now.
+    unsafe { lock.unlock_exclusive() };
+    assert!(lock.try_lock_exclusive_until(now));
+}
+
+#[test]
+fn what_wraps_a_lock() {
+    let (mutex, lock) = (Mutex::from(1), RwLock::from(1));
+    assert_eq!(format!("{mutex:?} {lock:?}"), "Mutex { data: 1 } RwLock { data: 1 }");
+    let (_guard, _writer) = (mutex.lock(), lock.write());
+    assert_eq!(format!("{mutex:?} {lock:?}"), "Mutex { data: <locked> } RwLock { data: <locked> }");
+    // Of unsized values, too.
+    let slice: &Mutex<[i32]> = &Mutex::new([1, 2]);
+    assert_eq!(slice.lock().len(), 2);
+    let (mut mutex, mut lock) = (Mutex::new(1), RwLock::<i32>::default());
+    *mutex.get_mut() += 1;
+    *lock.get_mut() += 1;
+    assert_eq!((mutex.into_inner(), lock.into_inner()), (2, 1));
 }
