@@ -207,7 +207,8 @@ pub(crate) unsafe fn rest(g: &G, may_leave: bool) -> bool {
     }
 }
 
-/// The same for one that has rested already. None if it has to rest again.
+/// The same for one that has rested already. None if it has to rest again; where a timer has ended that, the caller takes
+/// notice.
 #[inline]
 pub(crate) fn outcome(g: &G, may_leave: bool) -> Option<bool> {
     let token = Token::of_wait(g);
@@ -222,10 +223,11 @@ pub(crate) fn outcome(g: &G, may_leave: bool) -> Option<bool> {
 
 #[cold]
 fn outcome_of_cancelled(g: &G, may_leave: bool) -> Option<bool> {
-    if may_leave && may_raise(g) {
+    let token = Token::of_wait(g);
+    if token.is_cancelled() && may_leave && may_raise(g) {
         return Some(false);
     }
-    Token::of_wait(g).uncancel();
+    token.uncancel();
     None
 }
 
@@ -250,7 +252,7 @@ pub(crate) fn end_contest(g: &G) -> bool {
 
 /// Interrupts the next wait of the calling green thread, if it was cancelled.
 #[inline(always)]
-fn rearm(g: &G) {
+pub(crate) fn rearm(g: &G) {
     if g.cancelled.load(Relaxed) {
         // Unless it is there already.
         let _ = Token::of_wait(g).cancel();

@@ -10,6 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use morestack::channel::{self, Receiver, Sender, bounded, select, unbounded};
+use morestack::sync::{Barrier, Condvar, Mutex, OnceLock, RwLock, Semaphore, WaitGroup};
 use morestack::{
     Cancelled, JoinHandle, Runtime, block_on, blocking, checkpoint, park, park_timeout, scope, sleep, spawn,
     without_preemption, yield_now,
@@ -603,5 +604,155 @@ fn crowds() {
             assert!(canceller.join().unwrap() <= 200 / 6 + 1);
         }
         assert_eq!(rt.shutdown(Duration::from_secs(10)), Ok(()));
+    }
+}
+
+#[test]
+fn lock() {
+    ends(|| {
+        let mutex = Arc::new(Mutex::new(()));
+        std::mem::forget(mutex.lock());
+        move || drop(mutex.lock())
+    });
+    ends(|| {
+        let mutex = Mutex::new(());
+        std::mem::forget(mutex.lock());
+        move || assert!(mutex.try_lock_for(LONG).is_some())
+    });
+    // Never contended.
+    ends(|| {
+        let mutex = Mutex::new(0_u64);
+        move || loop {
+            *mutex.lock() += 1;
+        }
+    });
+    ends(|| {
+        let lock = RwLock::new(());
+        std::mem::forget(lock.write());
+        move || drop(lock.read())
+    });
+    ends(|| {
+        let lock = RwLock::new(());
+        std::mem::forget(lock.read());
+        move || drop(lock.write())
+    });
+    ends(|| {
+        let lock = RwLock::new(());
+        std::mem::forget(lock.write());
+        move || assert!(lock.try_write_until(Instant::now() + LONG).is_some())
+    });
+    ends(|| {
+        let semaphore = Semaphore::new(1);
+        move || drop(semaphore.acquire_many(2))
+    });
+    ends(|| {
+        let semaphore = Semaphore::new(1);
+        move || assert!(semaphore.try_acquire_many_for(2, LONG).is_some())
+    });
+    ends(|| {
+        let barrier = Barrier::new(2);
+        move || assert!(barrier.wait().is_leader())
+    });
+    ends(|| {
+        let group = WaitGroup::new();
+        move || group.clone().wait()
+    });
+}
+
+#[test]
+fn condvars() {
+    for timed in [false, true] {
+        ends(move || {
+            let pair = Arc::new((Mutex::new(0), Condvar::new()));
+            move || {
+                let mut guard = pair.0.lock();
+                let unwound = catch_unwind(AssertUnwindSafe(|| {
+                    if timed { _ = pair.1.wait_for(&mut guard, LONG) } else { pair.1.wait(&mut guard) }
+                }));
+                // It unwinds with the mutex locked.
+                assert!(pair.0.is_locked());
+                *guard += 1;
+                std::panic::resume_unwind(unwound.unwrap_err());
+            }
+        });
+    }
+}
+
+/// The one that initialises it is not disturbed by those who gave up waiting, and the cell works.
+#[test]
+fn once_locks() {
+    let rt = runtime(2);
+    let cell = Arc::new(OnceLock::new());
+    let (let_go, wait) = bounded(0);
+    let get = |f: Box<dyn FnOnce() -> u32 + Send>| {
+        let cell = cell.clone();
+        rt.spawn(move || *cell.get_or_init(f))
+    };
+    let first = get(Box::new(move || wait.recv().unwrap()));
+    std::thread::sleep(SHORT);
+    let others: Vec<_> = (0..4).map(|_| get(Box::new(|| unreachable!("it is being initialised")))).collect();
+    std::thread::sleep(SHORT);
+    others[..2].iter().for_each(JoinHandle::cancel);
+    std::thread::sleep(SHORT);
+    let_go.send(7).unwrap();
+    assert_eq!(first.join().unwrap(), 7);
+    let results: Vec<_> = others.into_iter().map(JoinHandle::join).collect();
+    assert_eq!(results.iter().filter(|result| is_cancelled(result)).count(), 2);
+    assert!(results.into_iter().flatten().all(|value| value == 7));
+}
+
+/// Whoever leaves leaves the lock as if it had not been there, whatever happens to it at that moment.
+#[test]
+fn locks_survive_a_race() {
+    let rounds = if cfg!(debug_assertions) { 60 } else { 300 };
+    for (workers, tied) in [(1, true), (2, true), (2, false)] {
+        let rt = runtime(workers);
+        let shared = Arc::new((Mutex::new(0_u64), RwLock::new(0_u64), Semaphore::new(2), Condvar::new()));
+        for round in 0..rounds {
+            let crowd: Vec<JoinHandle<()>> = (0..12)
+                .map(|n| {
+                    let shared = shared.clone();
+                    start(&rt, tied, move || {
+                        let (mutex, lock, semaphore, condvar) = &*shared;
+                        for step in 0_u64.. {
+                            match (n + step) % 6 {
+                                0 => {
+                                    let mut guard = mutex.lock();
+                                    yield_now();
+                                    *guard += 1;
+                                }
+                                1 => drop(mutex.try_lock_for(Duration::from_micros(50))),
+                                2 => {
+                                    let mut guard = lock.write();
+                                    yield_now();
+                                    *guard += 1;
+                                }
+                                3 => {
+                                    let _reading = lock.read();
+                                    yield_now();
+                                }
+                                4 => {
+                                    let _permits = semaphore.acquire_many(1 + (n as usize & 1));
+                                    yield_now();
+                                }
+                                _ => {
+                                    let mut guard = mutex.lock();
+                                    condvar.notify_all();
+                                    condvar.wait_for(&mut guard, Duration::from_micros(30));
+                                }
+                            }
+                        }
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_micros(50 * (round % 8)));
+            crowd.iter().for_each(JoinHandle::cancel);
+            crowd.into_iter().for_each(|handle| assert!(is_cancelled(&handle.join())));
+            let (mutex, lock, semaphore, _) = &*shared;
+            assert!(mutex.try_lock().is_some());
+            assert!(lock.try_write().is_some());
+            assert_eq!(semaphore.available_permits(), 2);
+            assert!(semaphore.try_acquire_many(2).is_some());
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::queue::{Outcome, Queue, Until, Wait};
 use crate::atomics::Mutex;
+use crate::cancel;
 
 /// Where a number of threads wait for each other, again and again. As std's.
 ///
@@ -51,7 +52,9 @@ impl Barrier {
             let wait = Wait::new(0);
             turn.queue.push(&wait);
             drop(turn);
-            wait.block(Until::DEQUEUED);
+            if !wait.block_or_leave(Until::CANCELLED, || self.leave(&wait)) {
+                cancel::raise();
+            }
             return BarrierWaitResult(false);
         }
         turn.arrived = 0;
@@ -59,6 +62,17 @@ impl Barrier {
         drop(turn);
         others.wake();
         BarrierWaitResult(true)
+    }
+
+    /// Ends the caller's wait early, as if it had not come, if that is possible.
+    #[cold]
+    fn leave(&self, wait: &Wait) -> Outcome {
+        let mut turn = self.turn.lock();
+        let outcome = turn.queue.leave(wait);
+        if outcome == Outcome::Waiting {
+            turn.arrived -= 1;
+        }
+        outcome
     }
 }
 

@@ -5,7 +5,7 @@
 //! everybody does; where many are woken at a time, those who find it locked queue there.
 //!
 //! *Leaving early*: see [`super::queue`]. Who is removed leaves nothing behind. Who was notified keeps that: it does not leave.
-//! Both lock the mutex, however long that takes, since a guard of it exists.
+//! Both lock the mutex, however long that takes, since a guard of it exists; who was cancelled unwinds then.
 
 #[cfg(not(loom))]
 use std::fmt;
@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 #[cfg(not(loom))]
 use super::MutexGuard;
 use super::mutex::RawMutex;
-use super::queue::{How, Outcome, Queue, Until, Wait};
+#[cfg(not(loom))]
+use super::queue::or_unwind;
+use super::queue::{Outcome, Queue, Until, Wait};
 use crate::atomics::Mutex;
 
 /// The condition variable without guards.
@@ -44,22 +46,9 @@ impl RawCondvar {
         self.queue.lock().push(&wait);
         // SAFETY: by the contract.
         unsafe { mutex.release() };
-        let notified = match wait.block(until) {
-            How::Dequeued(_) => true,
-            How::Early => self.leave(&wait),
-        };
+        let notified = wait.block_or_leave(until, || self.queue.lock().leave(&wait));
         drop(wait);
         mutex.acquire();
-        notified
-    }
-
-    /// Ends the caller's wait early. Whether it was notified nevertheless.
-    #[cold]
-    fn leave(&self, wait: &Wait) -> bool {
-        let notified = self.queue.lock().leave(wait) == Outcome::Woken;
-        if notified {
-            wait.block(Until::DEQUEUED);
-        }
         notified
     }
 
@@ -117,7 +106,7 @@ impl Condvar {
     ///
     /// In a destructor during a panic it blocks the worker, as [`park`](crate::park()) does.
     pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
-        self.wait_as_long(guard, Until::DEQUEUED);
+        self.wait_as_long(guard, Until::CANCELLED);
     }
 
     fn wait_as_long<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, until: Until) -> WaitTimeoutResult {
@@ -125,7 +114,8 @@ impl Condvar {
         let mutex: &RawMutex = unsafe { MutexGuard::mutex(guard).raw() };
         // SAFETY: the guard says that it is locked, and is not used before it is again. Nothing unwinds meanwhile.
         let notified = unsafe { self.0.wait(mutex, until) };
-        WaitTimeoutResult(!notified)
+        // It unwinds with the mutex locked.
+        WaitTimeoutResult(!or_unwind(notified))
     }
 
     /// The same as [`wait`](Condvar::wait), for `timeout` at most. To lock the mutex again may take longer.
@@ -158,7 +148,7 @@ impl Condvar {
 
     /// Waits as long as `condition` says so.
     pub fn wait_while<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, condition: impl FnMut(&mut T) -> bool) {
-        self.wait_while_as_long(guard, condition, Until::DEQUEUED);
+        self.wait_while_as_long(guard, condition, Until::CANCELLED);
     }
 
     fn wait_while_as_long<T: ?Sized>(
@@ -167,7 +157,7 @@ impl Condvar {
         mut condition: impl FnMut(&mut T) -> bool,
         until: Until,
     ) -> WaitTimeoutResult {
-        let mut result = WaitTimeoutResult(false);
+        let (mut result, until) = (WaitTimeoutResult(false), until.begin());
         while !result.timed_out() && condition(&mut *guard) {
             result = self.wait_as_long(guard, until);
         }

@@ -67,7 +67,11 @@ use std::time::{Duration, Instant};
 use lock_api::{GuardSend, RawMutex as _};
 
 use super::queue::{How, Outcome, Queue, Spin, Until, Wait, safepoint};
+#[cfg(not(loom))]
+use super::queue::{or_unwind, safepoint_or_unwind};
 use crate::atomics::{self, AtomicU8};
+#[cfg(not(loom))]
+use crate::cancel;
 
 pub(crate) const LOCKED: u8 = 1;
 pub(crate) const QUEUED: u8 = 2;
@@ -125,24 +129,22 @@ impl RawMutex {
     /// It never unwinds.
     #[inline(always)]
     pub(crate) fn acquire(&self) {
-        safepoint();
-        if self.state.compare_exchange(0, LOCKED, Acquire, Relaxed).is_err() {
-            self.acquire_slow(Until::DEQUEUED);
-        }
+        self.acquire_until(Until::DEQUEUED);
     }
 
-    /// False if it has left early.
+    /// The same; false if it has left early.
     #[inline(always)]
     pub(crate) fn acquire_until(&self, until: Until) -> bool {
         safepoint();
         self.state.compare_exchange(0, LOCKED, Acquire, Relaxed).is_ok() || self.acquire_slow(until)
     }
 
-    /// The same. It looks at the clock if it has to wait only.
+    /// The same, but that it unwinds a green thread that was cancelled.
     #[cfg(not(loom))]
-    fn acquire_for(&self, timeout: Duration) -> bool {
-        safepoint();
-        self.try_acquire() || self.acquire_slow(Until::after(timeout))
+    #[inline(always)]
+    fn acquire_or_unwind(&self, until: Until) -> bool {
+        safepoint_or_unwind();
+        self.state.compare_exchange(0, LOCKED, Acquire, Relaxed).is_ok() || or_unwind(self.acquire_slow(until))
     }
 
     #[inline]
@@ -160,7 +162,7 @@ impl RawMutex {
     #[cold]
     #[inline(never)]
     pub(crate) fn acquire_slow(&self, until: Until) -> bool {
-        let mut woken = 0;
+        let (mut woken, until) = (0, until.begin());
         let mut spin = Spin::new();
         loop {
             let state = self.state.load(Relaxed);
@@ -332,11 +334,11 @@ unsafe impl lock_api::RawMutexTimed for RawMutex {
     type Instant = Instant;
 
     fn try_lock_for(&self, timeout: Duration) -> bool {
-        self.acquire_for(timeout)
+        self.acquire_until(Until::after(timeout).not_cancelled())
     }
 
     fn try_lock_until(&self, deadline: Instant) -> bool {
-        self.acquire_until(Until::at(deadline))
+        self.acquire_until(Until::at(deadline).not_cancelled())
     }
 }
 
@@ -352,7 +354,7 @@ unsafe impl lock_api::RawMutexTimed for RawMutex {
 /// morestack::spawn(|| LOG.lock().push(1)).join().unwrap();
 /// assert!(LOG.try_lock().is_some_and(|log| log[..] == [1]));
 /// ```
-// Not an alias: a guard that is unlocked for a while locks the raw mutex again, and that must not do all that `lock` may. No
+// Not an alias: a guard that is unlocked for a while locks the raw mutex again, and that must not unwind, as `lock` may. No
 // `Deref` either: there would be two `lock`s to choose from.
 #[cfg(not(loom))]
 #[derive(Default)]
@@ -394,8 +396,10 @@ impl<T: ?Sized> Mutex<T> {
     /// In a destructor during a panic it blocks the worker, as [`park`](crate::park()) does.
     #[inline(always)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.raw().acquire_until(Until::DEQUEUED);
-        // SAFETY: locked just now, as it has not left early.
+        if !self.raw().acquire_or_unwind(Until::CANCELLED) {
+            cancel::raise();
+        }
+        // SAFETY: locked just now.
         unsafe { self.0.make_guard_unchecked() }
     }
 
@@ -421,7 +425,7 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     pub fn try_lock_for(&self, timeout: Duration) -> Option<MutexGuard<'_, T>> {
         // SAFETY: locked just now.
-        self.raw().acquire_for(timeout).then(|| unsafe { self.0.make_guard_unchecked() })
+        self.raw().acquire_or_unwind(Until::after(timeout)).then(|| unsafe { self.0.make_guard_unchecked() })
     }
 
     /// The same until `deadline`.
@@ -435,7 +439,7 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     pub fn try_lock_until(&self, deadline: Instant) -> Option<MutexGuard<'_, T>> {
         // SAFETY: locked just now.
-        self.raw().acquire_until(Until::at(deadline)).then(|| unsafe { self.0.make_guard_unchecked() })
+        self.raw().acquire_or_unwind(Until::at(deadline)).then(|| unsafe { self.0.make_guard_unchecked() })
     }
 
     /// Whether somebody holds it now.

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::queue::{Outcome, Queue, Until, Wait};
 use crate::atomics::{AtomicU8, Mutex};
+use crate::cancel;
 
 const EMPTY: u8 = 0;
 const RUNNING: u8 = 1;
@@ -122,7 +123,9 @@ impl<T> OnceLock<T> {
             let wait = Wait::new(0);
             queue.push(&wait);
             drop(queue);
-            wait.block(Until::DEQUEUED);
+            if !wait.block_or_leave(Until::CANCELLED, || self.queue.lock().leave(&wait)) {
+                cancel::raise();
+            }
         }
     }
 

@@ -82,31 +82,63 @@ use crate::token::Token;
 /// When a waiter leaves early, if nobody has dequeued it before.
 #[derive(Clone, Copy)]
 pub(crate) struct Until {
-    deadline: Option<Instant>,
+    time: Time,
     /// When it is cancelled, too.
     cancelled: bool,
 }
 
+#[derive(Clone, Copy)]
+enum Time {
+    Never,
+    At(Instant),
+    After(Duration),
+}
+
 impl Until {
     /// Not.
-    pub(crate) const DEQUEUED: Until = Until { deadline: None, cancelled: false };
-    /// When it is [cancelled](crate::cancel): the caller is to unwind then.
-    pub(crate) const CANCELLED: Until = Until { deadline: None, cancelled: true };
+    pub(crate) const DEQUEUED: Until = Until { time: Time::Never, cancelled: false };
+    /// When it is [cancelled](crate::cancel): it is to unwind then.
+    pub(crate) const CANCELLED: Until = Until { time: Time::Never, cancelled: true };
 
+    /// At the deadline, and when it is cancelled.
     pub(crate) fn at(deadline: Instant) -> Until {
-        Until { deadline: Some(deadline), ..Until::CANCELLED }
+        Until { time: Time::At(deadline), cancelled: true }
     }
 
-    /// So long from now on.
+    /// The same; the timeout [begins](Until::begin) when there is something to wait for.
     pub(crate) fn after(timeout: Duration) -> Until {
-        // Further than the clock reaches: not.
-        Until { deadline: Instant::now().checked_add(timeout), ..Until::CANCELLED }
+        Until { time: Time::After(timeout), cancelled: true }
     }
 
-    /// The same, but that nobody unwinds.
-    pub(crate) fn never_cancelled(self) -> Until {
+    /// The same, but not when it is cancelled.
+    pub(crate) fn not_cancelled(self) -> Until {
         Until { cancelled: false, ..self }
     }
+
+    /// A wait begins that may consist of several.
+    pub(crate) fn begin(self) -> Until {
+        let time = match self.time {
+            // Further than the clock reaches: not.
+            Time::After(timeout) => Instant::now().checked_add(timeout).map_or(Time::Never, Time::At),
+            time => time,
+        };
+        Until { time, ..self }
+    }
+
+    fn deadline(self) -> Option<Instant> {
+        match self.begin().time {
+            Time::At(deadline) => Some(deadline),
+            _ => None,
+        }
+    }
+}
+
+/// For one that has waited, and may be unwound: does that if it was cancelled. Whether it got what it waited for.
+pub(crate) fn or_unwind(got: bool) -> bool {
+    if !got {
+        cancel::point();
+    }
+    got
 }
 
 /// What ended a wait.
@@ -168,7 +200,7 @@ impl Wait {
     pub(crate) fn block(&self, until: Until) -> How {
         let notified = match self.os {
             // SAFETY: this wait's own, freed when it is dropped.
-            Some(os) => unsafe { os.as_ref() }.wait(until.deadline),
+            Some(os) => unsafe { os.as_ref() }.wait(until.deadline()),
             None => rest(until),
         };
         // SAFETY: this wait's own.
@@ -176,18 +208,30 @@ impl Wait {
         // Whoever dequeued it is done with it.
         if notified { How::Dequeued(entry.outcome.get()) } else { How::Early }
     }
+
+    /// The same where it makes no difference how it was dequeued: false if it has left, which is what `leave` does, with
+    /// [`Queue::leave`], under the lock of the queue.
+    pub(crate) fn block_or_leave(&self, until: Until, leave: impl FnOnce() -> Outcome) -> bool {
+        match self.block(until) {
+            How::Early if leave() == Outcome::Waiting => return false,
+            How::Early => _ = self.block(Until::DEQUEUED),
+            How::Dequeued(_) => {}
+        }
+        true
+    }
 }
 
 /// The calling green thread, which does not unwind, waits until it is notified: then true. Otherwise it may be notified from
 /// then on; its wait token is EMPTY or, if it was cancelled, CANCELLED.
 fn rest(until: Until) -> bool {
     let g = m::current_g().expect("a green thread goes on as one");
-    let Some(deadline) = until.deadline else {
+    let Some(deadline) = until.deadline() else {
         // SAFETY: on a green thread, not unwinding; whoever dequeues the entry notifies it.
         return unsafe { cancel::rest(g, until.cancelled) };
     };
     loop {
         if Instant::now() >= deadline {
+            cancel::rearm(g);
             return false;
         }
         timed::rest_until(|g| Token::of_wait(g), deadline);

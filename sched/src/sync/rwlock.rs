@@ -61,7 +61,11 @@ use std::time::{Duration, Instant};
 use lock_api::{GuardSend, RawRwLock as _};
 
 use super::queue::{Batch, How, Outcome, Queue, Spin, Until, Wait, safepoint};
+#[cfg(not(loom))]
+use super::queue::{or_unwind, safepoint_or_unwind};
 use crate::atomics::{AtomicUsize, Mutex, MutexGuard};
+#[cfg(not(loom))]
+use crate::cancel;
 use crate::channel::Waker;
 
 const QUEUED: usize = 1;
@@ -151,24 +155,29 @@ impl RawRwLock {
         self.try_enter(admits) || self.acquire_shared_slow(admits, until)
     }
 
-    /// The same. It looks at the clock if it has to wait only.
+    /// The same, but that it unwinds a green thread that was cancelled.
     #[cfg(not(loom))]
-    fn acquire_shared_for(&self, timeout: Duration) -> bool {
-        safepoint();
-        self.try_enter(admits) || self.acquire_shared_slow(admits, Until::after(timeout))
+    #[inline(always)]
+    fn acquire_shared_or_unwind(&self, until: Until) -> bool {
+        safepoint_or_unwind();
+        self.try_enter(admits) || or_unwind(self.acquire_shared_slow(admits, until))
     }
 
     /// It never unwinds.
     #[inline]
     pub(crate) fn acquire_shared_recursive(&self) {
-        self.acquire_shared_recursive_until(Until::DEQUEUED);
+        safepoint();
+        if !self.try_enter(admits_recursive) {
+            self.acquire_shared_slow(admits_recursive, Until::DEQUEUED);
+        }
     }
 
-    /// False if it has left early.
+    /// The same, but that it unwinds a green thread that was cancelled. False if it has left early.
+    #[cfg(not(loom))]
     #[inline]
-    fn acquire_shared_recursive_until(&self, until: Until) -> bool {
-        safepoint();
-        self.try_enter(admits_recursive) || self.acquire_shared_slow(admits_recursive, until)
+    fn acquire_shared_recursive_or_unwind(&self, until: Until) -> bool {
+        safepoint_or_unwind();
+        self.try_enter(admits_recursive) || or_unwind(self.acquire_shared_slow(admits_recursive, until))
     }
 
     #[cold]
@@ -200,11 +209,12 @@ impl RawRwLock {
         self.try_acquire_exclusive() || self.acquire_exclusive_slow(until)
     }
 
-    /// The same. It looks at the clock if it has to wait only.
+    /// The same, but that it unwinds a green thread that was cancelled.
     #[cfg(not(loom))]
-    fn acquire_exclusive_for(&self, timeout: Duration) -> bool {
-        safepoint();
-        self.try_acquire_exclusive() || self.acquire_exclusive_slow(Until::after(timeout))
+    #[inline(always)]
+    fn acquire_exclusive_or_unwind(&self, until: Until) -> bool {
+        safepoint_or_unwind();
+        self.try_acquire_exclusive() || or_unwind(self.acquire_exclusive_slow(until))
     }
 
     #[inline(always)]
@@ -458,19 +468,19 @@ unsafe impl lock_api::RawRwLockTimed for RawRwLock {
     type Instant = Instant;
 
     fn try_lock_shared_for(&self, timeout: Duration) -> bool {
-        self.acquire_shared_for(timeout)
+        self.acquire_shared_until(Until::after(timeout).not_cancelled())
     }
 
     fn try_lock_shared_until(&self, deadline: Instant) -> bool {
-        self.acquire_shared_until(Until::at(deadline))
+        self.acquire_shared_until(Until::at(deadline).not_cancelled())
     }
 
     fn try_lock_exclusive_for(&self, timeout: Duration) -> bool {
-        self.acquire_exclusive_for(timeout)
+        self.acquire_exclusive_until(Until::after(timeout).not_cancelled())
     }
 
     fn try_lock_exclusive_until(&self, deadline: Instant) -> bool {
-        self.acquire_exclusive_until(Until::at(deadline))
+        self.acquire_exclusive_until(Until::at(deadline).not_cancelled())
     }
 }
 
@@ -535,8 +545,10 @@ impl<T: ?Sized> RwLock<T> {
     /// In a destructor during a panic it blocks the worker, as [`park`](crate::park()) does.
     #[inline(always)]
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.raw().acquire_shared_until(Until::DEQUEUED);
-        // SAFETY: acquired just now, as it has not left early.
+        if !self.raw().acquire_shared_or_unwind(Until::CANCELLED) {
+            cancel::raise();
+        }
+        // SAFETY: acquired just now.
         unsafe { self.0.make_read_guard_unchecked() }
     }
 
@@ -562,7 +574,9 @@ impl<T: ?Sized> RwLock<T> {
     /// ```
     pub fn try_read_for(&self, timeout: Duration) -> Option<RwLockReadGuard<'_, T>> {
         // SAFETY: acquired just now.
-        self.raw().acquire_shared_for(timeout).then(|| unsafe { self.0.make_read_guard_unchecked() })
+        self.raw()
+            .acquire_shared_or_unwind(Until::after(timeout))
+            .then(|| unsafe { self.0.make_read_guard_unchecked() })
     }
 
     /// The same until `deadline`.
@@ -576,7 +590,7 @@ impl<T: ?Sized> RwLock<T> {
     /// ```
     pub fn try_read_until(&self, deadline: Instant) -> Option<RwLockReadGuard<'_, T>> {
         // SAFETY: acquired just now.
-        self.raw().acquire_shared_until(Until::at(deadline)).then(|| unsafe { self.0.make_read_guard_unchecked() })
+        self.raw().acquire_shared_or_unwind(Until::at(deadline)).then(|| unsafe { self.0.make_read_guard_unchecked() })
     }
 
     /// The same as [`read`](RwLock::read) for one that may read already: it does not wait behind a writer that waits, while
@@ -590,7 +604,9 @@ impl<T: ?Sized> RwLock<T> {
     /// ```
     #[inline]
     pub fn read_recursive(&self) -> RwLockReadGuard<'_, T> {
-        self.raw().acquire_shared_recursive_until(Until::DEQUEUED);
+        if !self.raw().acquire_shared_recursive_or_unwind(Until::CANCELLED) {
+            cancel::raise();
+        }
         // SAFETY: as in `read`.
         unsafe { self.0.make_read_guard_unchecked() }
     }
@@ -606,8 +622,10 @@ impl<T: ?Sized> RwLock<T> {
     /// In a destructor during a panic it blocks the worker, as [`park`](crate::park()) does.
     #[inline(always)]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.raw().acquire_exclusive_until(Until::DEQUEUED);
-        // SAFETY: acquired just now, as it has not left early.
+        if !self.raw().acquire_exclusive_or_unwind(Until::CANCELLED) {
+            cancel::raise();
+        }
+        // SAFETY: acquired just now.
         unsafe { self.0.make_write_guard_unchecked() }
     }
 
@@ -633,7 +651,9 @@ impl<T: ?Sized> RwLock<T> {
     /// ```
     pub fn try_write_for(&self, timeout: Duration) -> Option<RwLockWriteGuard<'_, T>> {
         // SAFETY: acquired just now.
-        self.raw().acquire_exclusive_for(timeout).then(|| unsafe { self.0.make_write_guard_unchecked() })
+        self.raw()
+            .acquire_exclusive_or_unwind(Until::after(timeout))
+            .then(|| unsafe { self.0.make_write_guard_unchecked() })
     }
 
     /// The same until `deadline`.
@@ -647,7 +667,9 @@ impl<T: ?Sized> RwLock<T> {
     /// ```
     pub fn try_write_until(&self, deadline: Instant) -> Option<RwLockWriteGuard<'_, T>> {
         // SAFETY: acquired just now.
-        self.raw().acquire_exclusive_until(Until::at(deadline)).then(|| unsafe { self.0.make_write_guard_unchecked() })
+        self.raw()
+            .acquire_exclusive_or_unwind(Until::at(deadline))
+            .then(|| unsafe { self.0.make_write_guard_unchecked() })
     }
 
     /// Whether anybody reads or writes now.

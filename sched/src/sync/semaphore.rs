@@ -19,8 +19,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 #[cfg(not(loom))]
 use std::time::{Duration, Instant};
 
+#[cfg(not(loom))]
+use super::queue::or_unwind;
 use super::queue::{How, Outcome, Queue, Until, Wait};
 use crate::atomics::{AtomicUsize, Mutex, MutexGuard};
+#[cfg(not(loom))]
+use crate::cancel;
 use crate::channel::Waker;
 
 pub(crate) const QUEUED: usize = 1;
@@ -200,7 +204,9 @@ impl Semaphore {
     /// Takes so many permits at a time.
     pub fn acquire_many(&self, permits: usize) -> SemaphoreGuard<'_> {
         crate::checkpoint();
-        self.0.acquire(permits, Until::DEQUEUED);
+        if !or_unwind(self.0.acquire(permits, Until::CANCELLED)) {
+            cancel::raise();
+        }
         SemaphoreGuard { semaphore: self, permits }
     }
 
@@ -264,8 +270,7 @@ impl Semaphore {
     /// ```
     pub fn try_acquire_many_for(&self, permits: usize, timeout: Duration) -> Option<SemaphoreGuard<'_>> {
         crate::checkpoint();
-        // It looks at the clock if it has to wait only.
-        let acquired = self.0.try_acquire(permits) || self.0.acquire_slow(permits, Until::after(timeout));
+        let acquired = or_unwind(self.0.acquire(permits, Until::after(timeout)));
         acquired.then(|| SemaphoreGuard { semaphore: self, permits })
     }
 
@@ -280,7 +285,8 @@ impl Semaphore {
     /// ```
     pub fn try_acquire_many_until(&self, permits: usize, deadline: Instant) -> Option<SemaphoreGuard<'_>> {
         crate::checkpoint();
-        self.0.acquire(permits, Until::at(deadline)).then(|| SemaphoreGuard { semaphore: self, permits })
+        let acquired = or_unwind(self.0.acquire(permits, Until::at(deadline)));
+        acquired.then(|| SemaphoreGuard { semaphore: self, permits })
     }
 
     /// Adds permits: new ones, or those of guards that were [forgotten](SemaphoreGuard::forget).

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::queue::{Outcome, Queue, Until, Wait};
 use crate::atomics::Mutex;
+use crate::cancel;
 
 /// Waits until all that was begun is done. As crossbeam's: a clone for each part of the work, and the work is done when they
 /// are dropped.
@@ -50,12 +51,14 @@ impl WaitGroup {
     pub fn wait(self) {
         let group = self.0.clone();
         drop(self);
-        let mut group = group.lock();
-        if group.parts > 0 {
+        let mut locked = group.lock();
+        if locked.parts > 0 {
             let wait = Wait::new(0);
-            group.queue.push(&wait);
-            drop(group);
-            wait.block(Until::DEQUEUED);
+            locked.queue.push(&wait);
+            drop(locked);
+            if !wait.block_or_leave(Until::CANCELLED, || group.lock().queue.leave(&wait)) {
+                cancel::raise();
+            }
         }
     }
 }
