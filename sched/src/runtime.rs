@@ -221,7 +221,6 @@ impl Runtime {
         }
     }
 
-    #[cfg(all(test, not(loom)))]
     pub(crate) fn sched(&self) -> &Sched {
         &self.sched
     }

@@ -16,7 +16,7 @@ use crate::ready::{Next, ready};
 use crate::sched::Sched;
 use crate::site::Site;
 use crate::task::{self, Job};
-use crate::{config, fork, m, runtime};
+use crate::{Runtime, config, fork, m, runtime};
 
 /// What may be said of a green thread before it runs.
 #[derive(Default)]
@@ -276,13 +276,40 @@ impl Builder {
         Ok(unsafe { spawn_unchecked(sched, attrs, f) })
     }
 
+    /// As [`Runtime::spawn`], from any thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::spawn`].
+    ///
+    /// ```
+    /// let runtime = morestack::Runtime::builder().workers(1).build()?;
+    /// let parser = morestack::Builder::new().name("parser").spawn_on(&runtime, || 6 * 7)?;
+    /// assert_eq!((parser.thread().name(), parser.join().unwrap()), (Some("parser"), 42));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn spawn_on<F, T>(self, runtime: &Runtime, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let attrs = self.safe_attrs()?;
+        // SAFETY: as in `spawn`.
+        Ok(unsafe { spawn_unchecked(runtime.sched(), attrs, f) })
+    }
+
     /// The runtime, and what safe code may have of what was asked for.
     pub(crate) fn safe<'a>(self) -> io::Result<(&'a Sched, Attrs)> {
+        let attrs = self.safe_attrs()?;
+        Ok((runtime::here()?, attrs))
+    }
+
+    fn safe_attrs(self) -> io::Result<Attrs> {
         if self.stack == Stack::Copying {
             let message = "a copying stack by `spawn`: its caller cannot promise what `spawn_untied` and `go` ask for";
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
-        Ok((runtime::here()?, self.attrs(false, Location::caller())?))
+        self.attrs(false, Location::caller())
     }
 
     /// As [`go`], with either kind of stack.
@@ -302,5 +329,24 @@ impl Builder {
     {
         // SAFETY: everything is 'static; the caller keeps the contract.
         Ok(unsafe { spawn_unchecked(runtime::here()?, self.attrs(true, Location::caller())?, f) })
+    }
+
+    /// As [`Runtime::go`], from any thread, with either kind of stack.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a stack size that is not allowed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Builder::spawn_untied`].
+    #[track_caller]
+    pub unsafe fn spawn_untied_on<F, T>(self, runtime: &Runtime, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: everything is 'static; the caller keeps the contract.
+        Ok(unsafe { spawn_unchecked(runtime.sched(), self.attrs(true, Location::caller())?, f) })
     }
 }

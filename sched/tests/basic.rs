@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use morestack::{Runtime, RuntimeStopped, StackOverflow, prologue};
+use morestack::{Builder, Runtime, RuntimeStopped, Stack, StackOverflow, prologue};
 
 fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).time_slice(Some(Duration::from_micros(200))).build().unwrap()
@@ -330,6 +330,21 @@ fn run_borrows_and_nests() {
     let text = String::from("borrowed");
     let n = a.run(|| b.run(|| text.len()) + a.run(|| 1));
     assert_eq!(n, 9);
+}
+
+#[test]
+fn a_builder_spawns_on_the_runtime_that_it_is_given() {
+    let (rt, other) = (runtime(1), runtime(1));
+    let builder = |name: &str| Builder::new().name(name).stack(Stack::Reserved(1 << 17));
+    let name = || morestack::current().name().map(str::to_owned);
+    let handle = builder("tied").spawn_on(&rt, name).unwrap();
+    assert_eq!(handle.join().unwrap().as_deref(), Some("tied"));
+    // SAFETY: the closure keeps no address of a local.
+    let handle = unsafe { Builder::new().name("copying").stack(Stack::Copying).spawn_untied_on(&rt, name) }.unwrap();
+    assert_eq!(handle.join().unwrap().as_deref(), Some("copying"));
+    let copying = Builder::new().stack(Stack::Copying).spawn_on(&rt, name);
+    assert_eq!(copying.unwrap_err().kind(), io::ErrorKind::Unsupported);
+    assert_eq!((rt.metrics().spawned, other.metrics().spawned), (2, 0));
 }
 
 #[test]
