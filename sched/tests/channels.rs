@@ -437,6 +437,8 @@ fn select_by_default() {
             assert!(start.elapsed() >= 3 * MS);
             assert!(select! { default => true });
             assert!(select! { default(MS) => { true } });
+            // With and without a comma after a block.
+            assert!(select! { recv(r) -> _ => { false }, send(s, 1) -> _ => { false } default => { true }, });
             // The first that can be wins over a default that is far.
             let (s, r) = bounded(1);
             s.send(5).unwrap();

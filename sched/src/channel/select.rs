@@ -422,19 +422,28 @@ macro_rules! select {
     (@parse [$($arms:tt)*] [$($default:tt)*]) => {
         $crate::select!(@arms [$($arms)*] [$($default)*] [] [])
     };
-    (@parse [$($arms:tt)*] [$($default:tt)*] recv($r:expr $(,)?) -> $p:pat => $b:block $(,)? $($rest:tt)*) => {
+    (@parse [$($arms:tt)*] [$($default:tt)*] recv($r:expr $(,)?) -> $p:pat => $b:block, $($rest:tt)*) => {
+        $crate::select!(@parse [$($arms)* (recv ($r) $p, $b)] [$($default)*] $($rest)*)
+    };
+    (@parse [$($arms:tt)*] [$($default:tt)*] recv($r:expr $(,)?) -> $p:pat => $b:block $($rest:tt)*) => {
         $crate::select!(@parse [$($arms)* (recv ($r) $p, $b)] [$($default)*] $($rest)*)
     };
     (@parse [$($arms:tt)*] [$($default:tt)*] recv($r:expr $(,)?) -> $p:pat => $b:expr $(, $($rest:tt)*)?) => {
         $crate::select!(@parse [$($arms)* (recv ($r) $p, $b)] [$($default)*] $($($rest)*)?)
     };
-    (@parse [$($arms:tt)*] [$($default:tt)*] send($s:expr, $v:expr $(,)?) -> $p:pat => $b:block $(,)? $($rest:tt)*) => {
+    (@parse [$($arms:tt)*] [$($default:tt)*] send($s:expr, $v:expr $(,)?) -> $p:pat => $b:block, $($rest:tt)*) => {
+        $crate::select!(@parse [$($arms)* (send ($s, $v) $p, $b)] [$($default)*] $($rest)*)
+    };
+    (@parse [$($arms:tt)*] [$($default:tt)*] send($s:expr, $v:expr $(,)?) -> $p:pat => $b:block $($rest:tt)*) => {
         $crate::select!(@parse [$($arms)* (send ($s, $v) $p, $b)] [$($default)*] $($rest)*)
     };
     (@parse [$($arms:tt)*] [$($default:tt)*] send($s:expr, $v:expr $(,)?) -> $p:pat => $b:expr $(, $($rest:tt)*)?) => {
         $crate::select!(@parse [$($arms)* (send ($s, $v) $p, $b)] [$($default)*] $($($rest)*)?)
     };
-    (@parse [$($arms:tt)*] [] default $(($($t:expr)?))? => $b:block $(,)? $($rest:tt)*) => {
+    (@parse [$($arms:tt)*] [] default $(($($t:expr)?))? => $b:block, $($rest:tt)*) => {
+        $crate::select!(@parse [$($arms)*] [($($($t)?)?) $b] $($rest)*)
+    };
+    (@parse [$($arms:tt)*] [] default $(($($t:expr)?))? => $b:block $($rest:tt)*) => {
         $crate::select!(@parse [$($arms)*] [($($($t)?)?) $b] $($rest)*)
     };
     (@parse [$($arms:tt)*] [] default $(($($t:expr)?))? => $b:expr $(, $($rest:tt)*)?) => {
