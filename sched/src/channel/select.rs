@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   1  each channel by itself, beginning with a random one: can it be done at once?
-//!   2  all channels locked: the same again; if not, a sudog into the queue of each
+//!   2  all channels locked: the same again; if not, a sudog into the queue of each, or the end if there is no time
 //!   3  unlocked, wait: a contested wait (sudog.rs)
 //!   4  each channel by itself: take the sudog out; one of them may have been completed
 //! ```
 //!
 //! Step 2 is one: nothing can come between looking and enqueueing, or an operation that was possible when it was looked at
 //! might wait for ever beside another's that waits for it. For the same reason a wait never meets itself where it both
-//! sends to and receives from one channel: it is in no queue while it looks.
+//! sends to and receives from one channel: it is in no queue while it looks. And `default` is chosen only if there was a
+//! moment at which nothing else could be, however values went from channel to channel meanwhile.
 //!
 //! *No dead-lock*: only step 2 holds several locks, and takes them in the order of their addresses; nobody who holds one
 //! waits for anything else.
@@ -297,14 +298,31 @@ pub fn run(arms: &mut [&mut dyn Arm], until: &Until) -> Option<usize> {
         if let Some(done) = attempt_each(arms) {
             return Some(done);
         }
-        let deadline = match *until {
-            Until::Now => return None,
-            Until::At(deadline) if deadline <= Instant::now() => return None,
-            Until::At(deadline) => Some(deadline),
-            Until::Ready => None,
+        let (no_time, deadline) = match *until {
+            Until::Now => (true, None),
+            Until::At(deadline) => (deadline <= Instant::now(), Some(deadline)),
+            Until::Ready => (false, None),
         };
-        if let Some(done) = wait(arms, deadline) {
-            return Some(done);
+        if no_time {
+            // One channel by itself was seen at one moment already.
+            let several = arms.len() > 1;
+            let done = if several { attempt_all(arms) } else { None };
+            if several && done.is_none() {
+                unlock_all(arms);
+            }
+            return done;
+        }
+        // Where nothing is locked: it may unwind.
+        let contest = Contest::new();
+        let done = match attempt_all(arms) {
+            Some(done) => {
+                contest.end();
+                Some(done)
+            }
+            None => wait(arms, contest, deadline),
+        };
+        if done.is_some() {
+            return done;
         }
     }
 }
@@ -325,27 +343,30 @@ fn attempt_each(arms: &mut [&mut dyn Arm]) -> Option<usize> {
     })
 }
 
-/// Steps 2 to 4. None if it was too late, or for no reason. Unwinds the green thread if it was cancelled.
-fn wait(arms: &mut [&mut dyn Arm], deadline: Option<Instant>) -> Option<usize> {
-    let contest = Contest::new();
+/// Step 2, the first half. If none was done, all channels stay locked.
+fn attempt_all(arms: &mut [&mut dyn Arm]) -> Option<usize> {
     for_each_lock(arms, |lock| lock.lock());
     // SAFETY: all are locked.
-    let done = in_random_order(arms, |arm| unsafe { arm.attempt() });
-    let unlock = |lock: &RawMutex| {
-        // SAFETY: locked above, by this thread.
-        unsafe { lock.unlock() };
-    };
-    if let Some((done, waker)) = done {
-        for_each_lock(arms, unlock);
-        waker.wake();
-        contest.end();
-        return Some(done);
-    }
+    let (done, waker) = in_random_order(arms, |arm| unsafe { arm.attempt() })?;
+    unlock_all(arms);
+    waker.wake();
+    Some(done)
+}
+
+/// After `attempt_all`.
+fn unlock_all(arms: &[&mut dyn Arm]) {
+    // SAFETY: locked by this thread.
+    for_each_lock(arms, |lock| unsafe { lock.unlock() });
+}
+
+/// The rest of step 2, after `attempt_all`, to step 4. None if it was too late, or for no reason. Unwinds the green thread if it
+/// was cancelled.
+fn wait(arms: &mut [&mut dyn Arm], contest: Contest, deadline: Option<Instant>) -> Option<usize> {
     // SAFETY: all are locked.
     let deadline = arms.iter().filter_map(|arm| unsafe { arm.due() }).chain(deadline).min();
     // SAFETY: as above; they are dequeued below.
     arms.iter_mut().for_each(|arm| unsafe { arm.enqueue(contest.waiter()) });
-    for_each_lock(arms, unlock);
+    unlock_all(arms);
     contest.wait(deadline);
     // All of them: none may be left in a queue.
     let done = arms.iter_mut().enumerate().fold(None, |done, (i, arm)| if arm.dequeue() { Some(i) } else { done });

@@ -169,6 +169,48 @@ behaviours! {
         }
     }
 
+    /// At every moment one of two channels has a value: then `default` is never chosen.
+    fn default_sees_all_channels_at_one_moment(context) {
+        for capacity in [Some(1), None] {
+            let open = || capacity.map_or_else(unbounded, bounded);
+            let ((s1, r1), (s2, r2)) = (open(), open());
+            let (begin, begun) = bounded(0);
+            let (end, ended) = bounded(0);
+            let other = context.start({
+                let (r1, s2) = (r1.clone(), s2.clone());
+                move || {
+                    for () in begun {
+                        s2.send(2).unwrap();
+                        let _ = r1.try_recv();
+                        end.send(()).unwrap();
+                    }
+                }
+            });
+            for n in 0..5_000 {
+                s1.send(1).unwrap();
+                begin.send(()).unwrap();
+                match n % 3 {
+                    0 => select! { recv(r1) -> _ => {}, recv(r2) -> _ => {}, default => panic!("nothing, {n}") },
+                    1 => select! {
+                        recv(r1) -> _ => {},
+                        recv(r2) -> _ => {},
+                        default(Duration::ZERO) => panic!("nothing in no time, {n}"),
+                    },
+                    _ => select! {
+                        recv(r1) -> _ => {},
+                        recv(r2) -> _ => {},
+                        default(Duration::from_nanos(1)) => panic!("nothing in time, {n}"),
+                    },
+                }
+                ended.recv().unwrap();
+                r1.try_iter().for_each(drop);
+                r2.try_iter().for_each(drop);
+            }
+            drop(begin);
+            other.join();
+        }
+    }
+
     /// Channels of every capacity, each with somebody who keeps it busy: none is left out.
     fn none_is_left_out(context) {
         let ((s0, r0), (s1, r1), (su, ru)) = (bounded(0), bounded(1), unbounded());
