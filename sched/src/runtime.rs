@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::sched::Sched;
 use crate::spawn::{self, Attrs};
 use crate::worker::NoThread;
-use crate::{fault, fork, m, sysmon, worker};
+use crate::{fault, fork, m, segment, sysmon, worker};
 
 /// A set of OS threads that run green threads.
 ///
@@ -145,7 +145,8 @@ impl Runtime {
         F: FnOnce() -> T + Send,
         T: Send,
     {
-        run_on(&self.sched, f)
+        // What `f` borrows from a copying green thread must stay where it is.
+        segment::unmoved(|| run_on(&self.sched, f))
     }
 
     /// [`spawn`](crate::spawn) on this runtime, from any thread.

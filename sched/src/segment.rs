@@ -1,9 +1,9 @@
 //! Segments: a part of a copying green thread that runs where nothing moves.
 //!
 //! Where others hold pointers into a green thread's frames, its stack must stay: while a [`scope`](crate::scope()) lends locals
-//! to other green threads, and while [`block_on`](crate::block_on) drives a pinned future. It would be enough to forbid every
-//! move, but then also growth, with little room left as often as not. So that part of the green thread runs on a stack of its
-//! own, a reserved one of the size that `spawn` gives: the *segment*.
+//! to other green threads, while [`Runtime::run`](crate::Runtime::run) does so, and while [`block_on`](crate::block_on) drives a
+//! pinned future. It would be enough to forbid every move, but then also growth, with little room left as often as not. So that
+//! part of the green thread runs on a stack of its own, a reserved one of the size that `spawn` gives: the *segment*.
 //!
 //! ```text
 //!      copying stack              segment

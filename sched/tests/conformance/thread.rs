@@ -267,4 +267,19 @@ behaviours! {
             });
         }
     }
+
+    /// From any thread to any runtime, also one that is new.
+    fn a_runtime_of_its_own(context) {
+        let rt = Runtime::builder().workers(1).thread_name("own").build().unwrap();
+        let local = [1, 2, 3];
+        assert_eq!(rt.run(|| local.iter().sum::<u32>()), 6);
+        let child = rt.spawn(|| (std::thread::current().name().map(str::to_owned), morestack::spawn(|| 5).join().unwrap()));
+        assert_eq!(child.join().unwrap(), (Some("own-0".to_owned()), 5));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rt.run(|| silent_panic()))).is_err());
+        let (s, r) = bounded(0);
+        let waits = rt.spawn(move || r.recv());
+        s.send(1).unwrap();
+        assert_eq!(waits.join().unwrap(), Ok(1));
+        rt.shutdown(LONG).unwrap();
+    }
 }
