@@ -139,6 +139,10 @@ pub mod __private {
     use crate::channel::{Receiver, Sender};
 
     /// The end of a channel that `select!` was given, by value or by reference.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is not the end of a channel, which `select!` needs",
+        label = "neither a `Receiver` nor a `Sender`, nor a reference to one"
+    )]
     pub trait Of<E> {
         fn of(&self) -> &E;
     }

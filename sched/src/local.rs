@@ -81,6 +81,10 @@ macro_rules! task_local {
         };
         $($crate::task_local!($($rest)*);)?
     };
+    ($(#[$attr:meta])* $vis:vis static $name:ident: $t:ty $(; $($rest:tt)*)?) => {
+        ::std::compile_error!(::std::concat!("`", ::std::stringify!($name), "` has no initial value"));
+        $($crate::task_local!($($rest)*);)?
+    };
 }
 
 /// A key of [`task_local!`](crate::task_local!), as `std::thread::LocalKey`.

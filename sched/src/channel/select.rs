@@ -470,6 +470,17 @@ macro_rules! select {
     (@parse [$($arms:tt)*] [] default $(($($t:expr)?))? => $b:expr $(, $($rest:tt)*)?) => {
         $crate::select!(@parse [$($arms)*] [($($($t)?)?) $b] $($($rest)*)?)
     };
+    (@parse $arms:tt [$default:tt $($body:tt)*] default $($rest:tt)*) => {
+        ::std::compile_error!("`select!` has more than one `default`")
+    };
+    (@parse $arms:tt $default:tt $($rest:tt)*) => {
+        ::std::compile_error!(::std::concat!(
+            "expected `recv(receiver) -> pattern => body`, `send(sender, value) -> pattern => body`, ",
+            "`default => body` or `default(timeout) => body`, with a comma after a body that is no block, at `",
+            ::std::stringify!($($rest)*),
+            "`"
+        ))
+    };
 
     // An arm after the other becomes a variable: each expansion has a name of its own for it. What an arm refers to lives
     // until the end of the `match`.
