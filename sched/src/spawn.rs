@@ -285,7 +285,8 @@ impl Builder {
     /// ```
     /// let runtime = morestack::Runtime::builder().workers(1).build()?;
     /// let parser = morestack::Builder::new().name("parser").spawn_on(&runtime, || 6 * 7)?;
-    /// assert_eq!((parser.thread().name(), parser.join().unwrap()), (Some("parser"), 42));
+    /// assert_eq!(parser.thread().name(), Some("parser"));
+    /// assert_eq!(parser.join().unwrap(), 42);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn spawn_on<F, T>(self, runtime: &Runtime, f: F) -> io::Result<JoinHandle<T>>
