@@ -23,5 +23,5 @@ mod tls;
 pub use layout::{GHead, Gobuf, MHead, McallFn, Morebuf, Stack};
 pub use morestack::{Raise, morestack};
 pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, prologue_for};
-pub use switch::{Mcall, gogo, mcall, on_stack, switch, systemstack};
+pub use switch::{Mcall, gogo, mcall, on_stack, switch, switch_publishing, systemstack};
 pub use tls::{getg, on_system_stack, set_stackguard, setg, stackguard, stackguard_slot};

@@ -14,7 +14,8 @@
 //! its stack or free it. `gogo` returns in the scheduler loop with the request, so g0's stack never deepens.
 //!
 //! Where nobody but this thread can resume the green thread, and no request has to run on g0, `switch` goes from one green
-//! thread to another directly: the save of `mcall` and the load of `gogo`. g0's context stays as `gogo` left it.
+//! thread to another directly: the save of `mcall` and the load of `gogo`. g0's context stays as `gogo` left it. Where others
+//! may, `switch_publishing` says so, by one compare-exchange, when `rsp` is on the other stack already.
 //!
 //! # What a switch saves
 //!
@@ -38,6 +39,7 @@
 //! their CFI finds the caller's frame through `rbp`.
 
 use core::arch::{asm, naked_asm};
+use core::sync::atomic::AtomicU16;
 
 use crate::layout::*;
 
@@ -68,7 +70,7 @@ macro_rules! leave_for {
             "mov rax, qword ptr [rdi + {RET}]\n",
             "mov rcx, qword ptr [rdi + {PC}]\n",
             "mov r10, qword ptr [rdi + {SP}]\n",
-            "xor edx, edx\n",
+            "xor edx, edx\n", // and `switch_publishing` looks at it
             "mov qword ptr [rdi + {SP}], rdx\n",
             "mov qword ptr [rdi + {RET}], rdx\n",
             ".cfi_remember_state\n",
@@ -189,6 +191,67 @@ pub unsafe fn switch(from: *mut GHead, to: *mut GHead) -> usize {
         );
     }
     ret
+}
+
+/// As [`switch`], for a `from` that others may resume from here on: they may as soon as `word` has changed from 0 to `parked`. That
+/// comes after the save, and when nothing of `from`'s stack is in use any more. If `word` is not 0, nothing happens: false.
+/// True when somebody has resumed `from`.
+///
+/// # Safety
+///
+/// Runs on `from`'s stack, not while unwinding. Whoever changes `word` from `parked`, and nobody else, may resume `from`. For `to`
+/// the contract of `gogo` holds. `word` is valid as long as it is 0.
+#[inline(always)]
+pub unsafe fn switch_publishing(from: *mut GHead, to: *mut GHead, word: *const AtomicU16, parked: u16) -> bool {
+    let failed: usize;
+    // SAFETY: both heads are valid by the contract; all registers that are neither saved nor results are declared
+    // clobbered. On arrival at 2 from elsewhere rdx is 0.
+    unsafe {
+        asm!(
+            "mov r9, qword ptr [rip + morestack_g@GOTTPOFF]",
+            "lea r10, [rip + 2f]",
+            "mov qword ptr [rsi + {SP}], rsp",
+            "mov qword ptr [rsi + {PC}], r10",
+            "mov qword ptr [rsi + {BP}], rbp",
+            "mov qword ptr [rsi + {BX}], rbx",
+            "mov r10, qword ptr [rdi + {GUARD0}]",
+            "xor eax, eax",
+            "mov qword ptr fs:[r9], rdi",
+            "mov qword ptr fs:[0x70], r10",
+            ".cfi_remember_state",
+            ".cfi_undefined rip",
+            "mov rsp, qword ptr [rdi + {SP}]",
+            "lock cmpxchg word ptr [r8], cx",
+            "jne 3f",
+            "mov rax, qword ptr [rdi + {RET}]",
+            "mov rcx, qword ptr [rdi + {PC}]",
+            "xor edx, edx",
+            "mov qword ptr [rdi + {SP}], rdx",
+            "mov qword ptr [rdi + {RET}], rdx",
+            "mov rbp, qword ptr [rdi + {BP}]",
+            "mov rbx, qword ptr [rdi + {BX}]",
+            "jmp rcx",
+            "3:",
+            "mov r10, qword ptr [rsi + {GUARD0}]",
+            "mov qword ptr fs:[r9], rsi",
+            "mov qword ptr fs:[0x70], r10",
+            "mov rsp, qword ptr [rsi + {SP}]",
+            ".cfi_restore_state",
+            "mov qword ptr [rsi + {SP}], 0",
+            "mov edx, 1",
+            "2:",
+            SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX,
+            RET = const G_RET, GUARD0 = const G_GUARD0,
+            inlateout("rdi") to => _,
+            inlateout("rsi") from => _,
+            inlateout("r8") word => _,
+            inlateout("rcx") usize::from(parked) => _,
+            lateout("rdx") failed,
+            lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    failed == 0
 }
 
 /// Calls `f` on the scheduler stack and returns its result; on a system stack already, calls it in place.

@@ -5,10 +5,13 @@ use std::cell::Cell;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering::Relaxed;
 
 use morestack_asm::{
     GHead, Gobuf, MHead, Mcall, Morebuf, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Stack, getg, gogo, mcall,
-    morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, switch, systemstack,
+    morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, switch, switch_publishing,
+    systemstack,
 };
 
 /// A scheduler thread with one green thread, which runs `body`.
@@ -182,6 +185,52 @@ fn s17_switch_is_mcall_and_gogo_in_one() {
     // The other one waits in its last switch. It goes on by `gogo`.
     other.g.sched.ret = 300;
     assert_eq!(other.resume().g, &raw mut *other.g);
+}
+
+/// It is published when its context is saved, or it goes on.
+#[test]
+fn s17_switch_publishing_changes_the_word_or_nothing() {
+    const PARKED: u16 = 2;
+    static WORD: AtomicU16 = AtomicU16::new(0);
+    thread_local! {
+        static OTHER: Cell<*mut GHead> = const { Cell::new(std::ptr::null_mut()) };
+    }
+    let mut one = World::new(|| {
+        let kept: [usize; 24] = std::array::from_fn(|i| std::hint::black_box(i * 31));
+        // SAFETY: each suspended context is resumed once, here and below.
+        unsafe {
+            mcall(pass, 1);
+            for i in 0..100 {
+                WORD.store(u16::from(i % 2 == 0), Relaxed);
+                let (g, guard) = (getg(), stackguard());
+                let published = switch_publishing(g, OTHER.get(), &raw const WORD, PARKED);
+                assert_eq!((published, getg(), stackguard(), (*g).sched.sp), (i % 2 == 1, g, guard, 0));
+                assert_eq!(WORD.load(Relaxed), if published { PARKED } else { 1 });
+            }
+        }
+        assert_eq!(kept.iter().sum::<usize>(), (0..24).map(|i| i * 31).sum());
+    });
+    assert_eq!(one.resume().arg, 1);
+    let mut other = World::new(|| {
+        for i in 0..50 {
+            assert_eq!((WORD.load(Relaxed), stackguard()), (PARKED, stackguard()));
+            // SAFETY: as above.
+            unsafe { mcall(pass, i) };
+        }
+    });
+    other.g.m = one.g.m;
+    // SAFETY: reset by `drop`.
+    unsafe { setg(&raw mut *one.g0) };
+    OTHER.set(&raw mut *other.g);
+    for i in 0..50 {
+        // The other one gives the thread back to g0, with the first suspended and published.
+        let call = one.resume();
+        assert_eq!((call.g, call.arg), (&raw mut *other.g, i));
+        assert_eq!(WORD.load(Relaxed), PARKED);
+        assert_ne!(one.g.sched.sp, 0);
+    }
+    one.resume();
+    other.resume();
 }
 
 #[test]

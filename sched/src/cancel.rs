@@ -38,11 +38,10 @@ use std::panic::resume_unwind;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use morestack_asm::mcall;
 use parking_lot::Mutex;
 
-use crate::g::{G, Status};
-use crate::park::{self, wait_m};
+use crate::g::{G, GRef, Status};
+use crate::park::{self, wait_for, wait_m};
 use crate::sched::Sched;
 use crate::task::GArc;
 use crate::token::{NOTIFIED, PARKED, SCAN, Token, wake};
@@ -197,11 +196,11 @@ pub(crate) fn raise() -> ! {
 ///
 /// It does not unwind; whoever is to end the wait knows of it, and notifies it once.
 #[inline]
-pub(crate) unsafe fn rest(g: &G, may_leave: bool) -> bool {
+pub(crate) unsafe fn rest(g: GRef, may_leave: bool) -> bool {
     loop {
-        // SAFETY: by the contract; `wait_m` leaves it to the one who ends the wait.
-        unsafe { mcall(wait_m, 0) };
-        if let Some(notified) = outcome(g, may_leave) {
+        // SAFETY: by the contract.
+        unsafe { wait_for(g, Token::of_wait(&g), wait_m) };
+        if let Some(notified) = outcome(&g, may_leave) {
             return notified;
         }
     }

@@ -145,7 +145,7 @@ pub(crate) struct G {
     pub(crate) join: Join,
     /// Where it was spawned, for copying ones: remembers how large their stacks become.
     pub(crate) site: Option<&'static Site>,
-    /// Where it queues for a channel: see [`crate::channel`]. The owner's.
+    /// What it queues with for a channel, once it has: see [`crate::channel`]. The owner's.
     pub(crate) sudog: Cell<Option<NonNull<Sudog>>>,
     pub(crate) id: u64,
     pub(crate) name: Option<Box<str>>,

@@ -437,14 +437,14 @@ fn wait_inside(g: &GArc, me: GRef) -> End {
         Direct::No => None,
     };
     // SAFETY: on a green thread, not unwinding; `finish` notifies whom it finds in the word.
-    let notified = rested.unwrap_or_else(|| unsafe { cancel::rest(&me, true) });
+    let notified = rested.unwrap_or_else(|| unsafe { cancel::rest(me, true) });
     if !notified {
         if g.join.word.leave(me.as_ptr()) {
             cancel::raise();
         }
         // It ended before that.
         // SAFETY: as above.
-        unsafe { cancel::rest(&me, false) };
+        unsafe { cancel::rest(me, false) };
     }
     End::Done
 }

@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use morestack_asm::{GHead, mcall, prologue, switch};
+use morestack_asm::{GHead, McallFn, mcall, prologue, switch, switch_publishing};
 
 use crate::g::{G, GRef, Status};
 use crate::m::{self, M};
@@ -45,9 +45,11 @@ use crate::{cancel, parked, schedule, timed};
 /// waiter.join().unwrap();
 /// ```
 pub fn park() {
-    let Some(g) = m::current_g() else {
+    let Some(whole) = m::current_g_ptr() else {
         return std::thread::park();
     };
+    // SAFETY: the calling green thread.
+    let g = unsafe { whole.as_ref() };
     cancel::point_of(g);
     let token = Token::of(g);
     if token.take() {
@@ -56,8 +58,8 @@ pub fn park() {
     if std::thread::panicking() {
         return park_os(g, None);
     }
-    // SAFETY: on a green thread, not unwinding; `park_m` publishes it to one waker at most.
-    unsafe { mcall(park_m, 0) };
+    // SAFETY: on a green thread, not unwinding; unparkers know this token.
+    unsafe { wait_for(GRef::from_ptr(whole), token, park_m) };
     token.clear();
     cancel::point_of(g);
 }
@@ -106,6 +108,29 @@ unsafe fn park_m(head: *mut GHead, _: usize) {
     // SAFETY: the green thread that called `mcall` on this M, which owns it.
     let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
     rest(m, g, Token::of(&g));
+}
+
+/// Lets the calling green thread `g` wait for `token`, from here on its waker's; returns when it runs again, or if the token is there.
+/// `on_g0` does the same by `mcall`.
+///
+/// # Safety
+///
+/// It does not unwind. One party will put the token there, at any time.
+#[inline]
+pub(crate) unsafe fn wait_for(g: GRef, token: Token<'_>, on_g0: McallFn) {
+    debug_assert_eq!(m::current_g_ptr(), Some(g.ptr()));
+    let next = m::enter_current().and_then(|m| schedule::follower(&m, g));
+    // SAFETY: by the contract; the next one was taken from its queue for this thread.
+    unsafe {
+        match next {
+            Some(next) => {
+                if !switch_publishing(g.head_ptr(), next.head_ptr(), token.as_ptr(), PARKED) {
+                    schedule::no_follower(g, next);
+                }
+            }
+            None => _ = mcall(on_g0, 0),
+        }
+    }
 }
 
 /// Lets the calling green thread wait for its wait token.

@@ -155,6 +155,18 @@ pub(crate) fn note_long(m: &M, g: GRef) {
     }
 }
 
+/// The same as `note`, on its own stack: false, and nothing is done, if there is more to do than to count.
+#[inline]
+pub(crate) fn note_quick(m: &M, g: GRef) -> bool {
+    let place = &g.place;
+    let listed = place.list.get() != NONE || m.sched().config.freeze_after.is_none();
+    let quick = listed && !(g.moves() && place.shrink.load(Relaxed));
+    if quick {
+        count(m, g);
+    }
+    quick
+}
+
 /// `g` is about to wait. On g0 of its M, before its token is published.
 #[inline]
 pub(crate) fn note(m: &M, g: GRef) {

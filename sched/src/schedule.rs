@@ -29,7 +29,8 @@
 //! # Directly
 //!
 //! A tied green thread that yields, where its worker has nothing else to look at than its tied queue, is followed by the
-//! first of that queue without a detour over g0 ([`directly`]). The order is the one above; the tick counts on.
+//! first of that queue without a detour over g0 ([`directly`]). A green thread that waits, where something stands first in line,
+//! is followed by that in the same way ([`follower`]). The order is the one above; the tick counts on.
 //!
 //! 61 is Go's number: a prime, so that it does not fall in step with a pattern in the program.
 
@@ -229,6 +230,56 @@ pub(crate) fn directly(m: &M, g: GRef) -> Option<GRef> {
     next.set_status(Status::Runnable, Status::Running);
     p.next_slice(0);
     Some(next)
+}
+
+/// The green thread that runs next when `g` waits, if that can be done on the spot: then that is Running, and `g` Waiting. On `g`
+/// itself, which has still to be published.
+#[inline]
+pub(crate) fn follower(m: &M, g: GRef) -> Option<GRef> {
+    let (sched, p) = (m.sched(), m.p());
+    let tick = m.tick.get().wrapping_add(1);
+    if tick.is_multiple_of(INJECTOR_TICK)
+        || m.direct.get() != 0
+        || p.preempt_requested()
+        || p.timers.next() != timers::NEVER
+        || sched.stop_requested()
+        || stress::is_on()
+    {
+        return None;
+    }
+    let tied = m.tied_next.get();
+    // Whoever steals may look at `runnext`, so it is taken first.
+    let next = tied.or_else(|| p.swap_runnext(None))?;
+    if next.status() == Status::Idle || next.frozen.get().is_some() || !parked::note_quick(m, g) {
+        if tied.is_none() {
+            p.swap_runnext(Some(next));
+        }
+        return None;
+    }
+    if tied.is_some() {
+        m.tied_next.set(None);
+        m.note_tied();
+    }
+    m.tick.set(tick);
+    m.set_curg(Some(next));
+    // SAFETY: taken from where it stood, so this M owns it.
+    unsafe {
+        (*next.head()).m = m.head_ptr();
+        (*next.head()).stackguard0 = stack::guard(&next);
+    }
+    g.set_status(Status::Running, Status::Waiting);
+    next.set_status(Status::Runnable, Status::Running);
+    Some(next)
+}
+
+/// `g` was not published, as what it was to wait for is there already: undoes [`follower`].
+#[cold]
+pub(crate) fn no_follower(g: GRef, next: GRef) {
+    g.set_status(Status::Waiting, Status::Running);
+    next.set_status(Status::Running, Status::Runnable);
+    crate::m::current().expect("a green thread runs on an M").set_curg(Some(g));
+    // SAFETY: this thread owns both.
+    ready(unsafe { next.sched() }, next, Next::Soon);
 }
 
 /// A sleeper of this P whose time has come.

@@ -9,7 +9,7 @@ use morestack_stacks::{
     FIXED_STACK, InFlight, Moved, StackCache, StackError, copystack, shrinks, shrinkstack, stackalloc, stackfree,
 };
 
-use crate::channel::Lent;
+use crate::channel::{self, Lent};
 use crate::g::{G, StackKind, Status};
 use crate::m::M;
 use crate::metrics::PStats;
@@ -41,8 +41,9 @@ pub(crate) fn alloc(m: &M, g: &G) -> Result<Stack, StackError> {
     Ok(stack)
 }
 
-/// Takes the stack of a green thread that ended.
+/// Takes the stack of a green thread that ended, and what else it had.
 pub(crate) fn free(m: &M, g: &G) {
+    channel::end_of(m, g);
     // SAFETY: the caller owns the green thread.
     let stack = std::mem::replace(unsafe { &mut (*g.head()).stack }, Stack::NONE);
     if let Some(site) = g.site

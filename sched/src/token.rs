@@ -116,13 +116,22 @@ impl<'a> Token<'a> {
     /// Takes it if it is there.
     #[inline(always)]
     pub(crate) fn take(self) -> bool {
-        self.0.compare_exchange(NOTIFIED, EMPTY, Acquire, Acquire).is_ok()
+        // Mostly it is not there, and to look is cheaper.
+        self.0.load(Relaxed) == NOTIFIED && self.0.compare_exchange(NOTIFIED, EMPTY, Acquire, Relaxed).is_ok()
     }
 
     /// From EMPTY to `parked`, PARKED or PARKED_OS; false if it is there.
     #[inline(always)]
     pub(crate) fn publish(self, parked: u16) -> bool {
         self.0.compare_exchange(EMPTY, parked, AcqRel, Acquire).is_ok()
+    }
+
+    /// For the same by [`switch_publishing`](morestack_asm::switch_publishing), which takes EMPTY for 0.
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> *const std::sync::atomic::AtomicU16 {
+        const _: () = assert!(EMPTY == 0);
+        // Models do not switch.
+        std::ptr::from_ref(self.0).cast()
     }
 
     /// The same for a wait with a deadline.

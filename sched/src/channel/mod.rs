@@ -61,6 +61,8 @@ use self::sudog::{Outcome, WaitQueue};
 pub(crate) use self::wait::OsWaiter;
 use self::wait::wait;
 use crate::cancel;
+use crate::g::G;
+use crate::m::M;
 #[doc(inline)]
 pub use crate::select;
 
@@ -246,6 +248,14 @@ fn check_room_for_arm<T>() {
 /// Values of the type that an operation has on the stack at the same time, at most: unoptimised, a frame for each step
 /// has one or two.
 const COPIES: usize = 16;
+
+/// `g` ends, on `m`, which owns it, and will not wait any more.
+pub(crate) fn end_of(m: &M, g: &G) {
+    if let Some(sudog) = g.sudog.take() {
+        // SAFETY: on the thread of `m`, which holds its P; no other reference is in use. Its last wait is over.
+        unsafe { m.p().sudogs().release(sudog) };
+    }
+}
 
 /// Wakes all that wait at one end, their operations not completed: the other end is gone.
 fn disconnect<T>(mut state: MutexGuard<'_, State<T>>, end: wait::End<T>) {

@@ -94,7 +94,8 @@ pub(super) enum Outcome {
     Disconnected,
 }
 
-/// Sudogs that a P keeps for the next wait: one is taken and given back for each, maybe at another P.
+/// Sudogs that a P keeps for green threads that wait for the first time: each is given back when its green thread ends, maybe at
+/// another P.
 #[derive(Default)]
 pub(crate) struct Sudogs(Vec<NonNull<Sudog>>);
 
@@ -325,7 +326,7 @@ impl<'a> Lent<'a> {
     ///
     /// The caller owns `g`, which is suspended.
     pub(crate) unsafe fn of(g: &'a G) -> Option<Lent<'a>> {
-        // SAFETY: a green thread that waits keeps its sudog until it runs again.
+        // SAFETY: a green thread keeps its sudog until it ends.
         let sudog: &Sudog = unsafe { g.sudog.get()?.as_ref() };
         // The waiter's own field: it does not change while `g` is suspended.
         sudog.lock.get().map(|lock| Lent { sudog, lock })

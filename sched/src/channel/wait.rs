@@ -15,14 +15,13 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use morestack_asm::mcall;
 use parking_lot::MutexGuard;
 
 use super::State;
 use super::sudog::{Outcome, Sudog, Sudogs, WaitQueue, Waiter};
 use crate::atomics::{AtomicU16, Thread, current_thread, park_thread, park_thread_timeout};
-use crate::g::G;
-use crate::m::{self, Inside};
+use crate::g::{G, GRef};
+use crate::m;
 use crate::token::{NOTIFIED, TIMED_OUT, Token};
 use crate::{cancel, park, timed};
 
@@ -40,31 +39,21 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
         Some(waiter) => {
             // SAFETY: the calling green thread.
             let g = unsafe { waiter.as_ref() };
-            let taken = m::enter_current().map_or_else(Sudogs::fresh, |m| sudogs(&m).acquire());
-            // SAFETY: this wait's until it is released below.
-            let sudog = unsafe { taken.as_ref() };
+            // SAFETY: this wait's until it is over.
+            let sudog = unsafe { g.sudog.get().unwrap_or_else(|| first_sudog(g)).as_ref() };
             sudog.begin(Waiter::Green(waiter), slot, lock);
-            g.sudog.set(Some(taken));
             // SAFETY: it is in the heap, and this green thread does nothing else until it was dequeued.
             unsafe { end(&mut state).push(sudog) };
             drop(state);
             // SAFETY: on a green thread, not unwinding; whoever dequeues its sudog notifies it.
             unsafe {
+                let g = GRef::from_ptr(waiter);
                 if !cancel::rest(g, true) && !end(&mut chan.lock()).remove(sudog) {
                     // Somebody was faster than the canceller, or than this.
                     cancel::rest(g, false);
                 }
             }
-            g.sudog.set(None);
-            let outcome = sudog.end();
-            // SAFETY: whoever dequeued it is done with it: it has woken this green thread.
-            unsafe {
-                match m::enter_current() {
-                    Some(m) => sudogs(&m).release(taken),
-                    None => Sudogs::delete(taken),
-                }
-            }
-            outcome
+            sudog.end()
         }
         None => {
             let (os, sudog) = (OsWaiter::new(), Sudog::default());
@@ -78,11 +67,15 @@ pub(super) fn wait<T>(mut state: MutexGuard<'_, State<T>>, end: End<T>, slot: &m
     }
 }
 
-/// Those of the P that the calling green thread runs on. For one call at a time, which does not switch.
-#[expect(clippy::mut_from_ref, reason = "exclusive: the thread is inside once at a time")]
-fn sudogs<'a>(m: &'a Inside<'_>) -> &'a mut Sudogs {
-    // SAFETY: on the thread of `m`, which holds its P; no other reference is in use.
-    unsafe { m.p().sudogs() }
+/// For the first wait of `g`, the calling green thread, which keeps it until it [ends](super::end_of).
+#[cold]
+fn first_sudog(g: &G) -> NonNull<Sudog> {
+    let sudog = m::enter_current().map_or_else(Sudogs::fresh, |m| {
+        // SAFETY: on the thread of `m`, which holds its P; no other reference is in use.
+        unsafe { m.p().sudogs() }.acquire()
+    });
+    g.sudog.set(Some(sudog));
+    sudog
 }
 
 /// A contested wait: see [`super::sudog`].
@@ -116,9 +109,9 @@ impl Contest {
     pub(super) fn wait(&self, deadline: Option<Instant>) {
         match (self, deadline) {
             (Contest::Green(_), Some(deadline)) => timed::rest_until(|g| Token::of_wait(g), deadline),
-            (Contest::Green(_), None) => {
-                // SAFETY: on a green thread, not unwinding; `wait_m` leaves it to the one who claims the wait.
-                unsafe { mcall(park::wait_m, 0) };
+            (Contest::Green(g), None) => {
+                // SAFETY: the calling green thread, not unwinding; one of those who know its sudogs claims the wait.
+                unsafe { park::wait_for(GRef::from_ptr(*g), Token::of_wait(g.as_ref()), park::wait_m) };
             }
             (Contest::Os(os), deadline) => {
                 os.wait(deadline);

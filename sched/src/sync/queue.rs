@@ -72,6 +72,7 @@ use morestack_asm::{STACK_GUARD, STACK_PREEMPT, stackguard};
 use crate::atomics::Cell;
 use crate::cancel;
 use crate::channel::{OsWaiter, Waiter, Waker};
+use crate::g::GRef;
 use crate::idle::Workers;
 use crate::links::{Linked, Links, List};
 use crate::m;
@@ -224,22 +225,23 @@ impl Wait {
 /// The calling green thread, which does not unwind, waits until it is notified: then true. Otherwise it may be notified from
 /// then on; its wait token is EMPTY or, if it was cancelled, CANCELLED.
 fn rest(until: Until) -> bool {
-    let g = m::current_g().expect("a green thread goes on as one");
+    // SAFETY: the calling green thread.
+    let g = unsafe { GRef::from_ptr(m::current_g_ptr().expect("a green thread goes on as one")) };
     let Some(deadline) = until.deadline() else {
         // SAFETY: on a green thread, not unwinding; whoever dequeues the entry notifies it.
         return unsafe { cancel::rest(g, until.cancelled) };
     };
     loop {
         if Instant::now() >= deadline {
-            cancel::rearm(g);
+            cancel::rearm(&g);
             return false;
         }
         timed::rest_until(|g| Token::of_wait(g), deadline);
-        if let Some(notified) = cancel::outcome(g, until.cancelled) {
+        if let Some(notified) = cancel::outcome(&g, until.cancelled) {
             return notified;
         }
         // Its own timer, or that of another wait with the same number.
-        Token::of_wait(g).reopen();
+        Token::of_wait(&g).reopen();
     }
 }
 
