@@ -25,6 +25,7 @@
 //! on a [segment](crate::segment).
 
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -75,6 +76,14 @@ where
     F::Output: Send + 'static,
 {
     crate::spawn(move || block_on(future))
+}
+
+/// Wakes somebody else's task. A waker that panics is not the caller's affair.
+pub(crate) fn wake_caught(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        // The panic hook has reported it. The payload's destructor might panic again.
+        std::mem::forget(payload);
+    }
 }
 
 fn drive<F: Future>(mut future: Pin<&mut F>) -> F::Output {

@@ -53,7 +53,6 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -68,7 +67,7 @@ use crate::g::{G, GRef};
 use crate::task::{self, GArc};
 use crate::thread::{self, Thread};
 use crate::token::{PARKED, Token, wake};
-use crate::{cancel, fork, m};
+use crate::{cancel, fork, future, m};
 
 /// Whether a green thread is done, and who waits for that.
 #[derive(Default)]
@@ -97,12 +96,7 @@ impl Waiter {
     fn wake(self) {
         match self {
             Waiter::Thread(thread) => thread.unpark(),
-            Waiter::Waker(waker) => {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                    // The panic hook has reported it. The payload's destructor might panic again.
-                    std::mem::forget(payload);
-                }
-            }
+            Waiter::Waker(waker) => future::wake_caught(waker),
         }
     }
 }

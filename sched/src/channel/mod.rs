@@ -1,6 +1,7 @@
 //! Channels between green threads: many senders, many receivers, each value received once.
 //!
-//! A green thread that has to wait parks; an OS thread that has to wait blocks. Both may hold either end. The values come
+//! A green thread that has to wait parks; an OS thread that has to wait blocks; async code awaits
+//! [`recv_async`](Receiver::recv_async) and [`send_async`](Sender::send_async). All may hold either end. The values come
 //! out in the order in which they were sent, and those who wait are served in the order in which they came.
 //!
 //! ```
@@ -17,6 +18,7 @@
 //! | `sudog` | a wait in a queue, and the stack that it lends out |
 //! | `wait` | parking until it is over |
 //! | `select` | waiting for one of several operations, and for no longer than allowed |
+//! | `future` | the same operations for async code |
 //! | `clock` | channels that the clock sends into |
 //! | `iter` | receivers as iterators |
 //! | `error` | why a value was not passed on |
@@ -29,12 +31,13 @@
 //!
 //! # Invariants, under the lock
 //!
-//! 1. Receivers wait only while the buffer is empty and no sender waits.
+//! 1. Receivers wait only while the buffer is empty, nothing was handed back (`future`) and no sender waits.
 //! 2. Senders wait only while the buffer is full.
 //! 3. When the last of one side goes, all who wait on the other are dequeued: nobody waits for what cannot come.
 
 mod clock;
 mod error;
+mod future;
 mod iter;
 mod select;
 mod sudog;
@@ -53,6 +56,8 @@ use parking_lot::{Mutex, MutexGuard};
 use self::clock::Clock;
 pub use self::clock::{after, at, never, tick};
 pub use self::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+use self::future::Unreceived;
+pub use self::future::{IntoStream, RecvFuture, RecvStream, SendFuture};
 pub use self::iter::{IntoIter, Iter, TryIter};
 #[doc(hidden)]
 pub use self::select::{Arm, RecvArm, SendArm, Until, run as run_select};
@@ -101,6 +106,8 @@ impl<T> Chan<T> {
             capacity,
             state: Mutex::new(State {
                 buffer: VecDeque::new(),
+                returned: Vec::new(),
+                waits: 0,
                 senders: WaitQueue::new(),
                 receivers: WaitQueue::new(),
                 sender_count: 1,
@@ -112,12 +119,16 @@ impl<T> Chan<T> {
 
     fn len(&self) -> usize {
         let state = self.state.lock();
-        state.buffer.len() + usize::from(state.clock.as_ref().is_some_and(Clock::is_due))
+        state.returned.len() + state.buffer.len() + usize::from(state.clock.as_ref().is_some_and(Clock::is_due))
     }
 }
 
 struct State<T> {
     buffer: VecDeque<T>,
+    /// What was sent before all that is in the buffer, and handed back: the first is at the end. It takes up no capacity.
+    returned: Vec<Unreceived<T>>,
+    /// Waits of futures for a value, ever.
+    waits: u64,
     senders: WaitQueue,
     receivers: WaitQueue,
     sender_count: usize,
@@ -130,7 +141,14 @@ impl<T> State<T> {
     /// Gives `value` to the first receiver that waits.
     #[inline(always)]
     fn hand_over(&mut self, value: &MaybeUninit<T>) -> Option<Waker> {
+        self.hand_over_with(value, |_| {})
+    }
+
+    /// The same, with something done to the wait before it ends.
+    #[inline(always)]
+    fn hand_over_with(&mut self, value: &MaybeUninit<T>, set: impl Fn(&Sudog)) -> Option<Waker> {
         while let Some(sudog) = self.receivers.pop() {
+            set(sudog);
             // SAFETY: the receiver waits with a slot for a `T`, which is ours under the lock.
             unsafe { copy_bytes(value, sudog.slot()) };
             if let waker @ Some(_) = sudog.finish(Outcome::Done) {
@@ -177,6 +195,10 @@ impl<T> State<T> {
     /// Receives without waiting, if that is possible. Who to wake. Then there is a value.
     #[inline(always)]
     fn try_recv(&mut self, to: &mut MaybeUninit<T>) -> Result<Waker, TryRecvError> {
+        if !self.returned.is_empty() {
+            self.take_returned(to);
+            return Ok(Waker::Nobody);
+        }
         if let Some(value) = self.buffer.pop_front() {
             to.write(value);
             if self.senders.is_empty() {
@@ -419,7 +441,7 @@ impl<T> Sender<T> {
 
     /// Whether there are as many as it holds. A channel of capacity 0 is always full.
     pub fn is_full(&self) -> bool {
-        Some(self.len()) == self.capacity()
+        self.capacity().is_some_and(|capacity| self.len() >= capacity)
     }
 
     /// How many it holds; none: as many as memory does.
@@ -592,7 +614,7 @@ impl<T> Receiver<T> {
 
     /// Whether there are as many as it holds. A channel of capacity 0 is always full.
     pub fn is_full(&self) -> bool {
-        Some(self.len()) == self.capacity()
+        self.capacity().is_some_and(|capacity| self.len() >= capacity)
     }
 
     /// How many it holds; none: as many as memory does.
@@ -619,7 +641,7 @@ impl<T> Drop for Receiver<T> {
         state.receiver_count -= 1;
         if state.receiver_count == 0 {
             // Nobody will receive them. Outside of the lock: their destructors may do anything.
-            let values = mem::take(&mut state.buffer);
+            let values = (mem::take(&mut state.returned), mem::take(&mut state.buffer));
             disconnect(state, |state| &mut state.senders);
             drop(values);
         }

@@ -35,6 +35,11 @@
 //! *At most one is completed*: by 2 each of those that are has claimed the wait, and one claim succeeds. *The value is not
 //! lost*: a copy is the value from the claim on, and before that the original.
 //!
+//! # Waits of futures
+//!
+//! A future's sudog lies in the heap, and so does its slot, as for a contested wait. But whoever dequeues it ends the wait, under the
+//! lock, and nobody else can: [`super::future`].
+//!
 //! # A stack that moves meanwhile
 //!
 //! A green thread that waits may be moved, shrunk or frozen: by sysmon, which owns it while it scans it
@@ -49,13 +54,16 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::task;
 
 use morestack_stacks::InFlight;
 use parking_lot::RawMutex;
 use parking_lot::lock_api::RawMutex as _;
 
+use super::future::TaskWaiter;
 use super::wait::OsWaiter;
 use crate::atomics::Thread;
+use crate::future::wake_caught;
 use crate::g::G;
 use crate::links::{Linked, Links, List};
 use crate::token::{NOTIFIED, PARKED, Token, wake};
@@ -148,6 +156,7 @@ impl Drop for Sudogs {
 pub(crate) enum Waiter {
     Green(NonNull<G>),
     Os(NonNull<OsWaiter>),
+    Task(NonNull<TaskWaiter>),
 }
 
 impl Waiter {
@@ -157,6 +166,8 @@ impl Waiter {
         match self {
             Waiter::Green(g) => Waker::Green(g),
             Waiter::Os(os) => Waker::Os(os),
+            // SAFETY: it was dequeued under the lock, which the future takes before it frees it.
+            Waiter::Task(task) => unsafe { task.as_ref() }.waker(),
         }
     }
 
@@ -177,6 +188,8 @@ impl Waiter {
                 let thread = Box::new(os.thread());
                 os.token().claim(NOTIFIED).map(|_| Waker::ClaimedOs(thread))
             }
+            // Nobody else could end it.
+            Waiter::Task(_) => Some(self.waker()),
         }
     }
 }
@@ -197,6 +210,20 @@ impl Sudog {
         self.slot.set(slot as usize);
         self.contested.set(true);
         self.outcome.set(Outcome::Open);
+    }
+
+    /// What became of it so far. Under the lock.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.outcome.get()
+    }
+
+    /// The future that waits, if it is one.
+    pub(super) fn task(&self) -> Option<&TaskWaiter> {
+        match self.waiter.get() {
+            // SAFETY: it is in a queue, or was dequeued under the lock, which the future takes before it frees it.
+            Some(Waiter::Task(task)) => Some(unsafe { task.as_ref() }),
+            _ => None,
+        }
     }
 
     /// Ends it, after the waiter was woken, or took it out of its queue. What became of it.
@@ -240,6 +267,7 @@ pub(crate) enum Waker {
     /// A contested wait was ended, from PARKED.
     Claimed(NonNull<G>),
     ClaimedOs(Box<Thread>),
+    Task(Box<task::Waker>),
     Nobody,
 }
 
@@ -267,6 +295,7 @@ impl Waker {
                 thread.unpark();
             }
             Waker::ClaimedOs(thread) => thread.unpark(),
+            Waker::Task(waker) => wake_caught(*waker),
             Waker::Nobody => {}
         }
     }
