@@ -45,6 +45,59 @@ use crate::{getg, set_stackguard};
 /// What `newstack` may leave in `sched.ret`: a function that unwinds out of the function whose check failed.
 pub type Raise = fn() -> !;
 
+/// Suspends the green thread in this frame, which is found by `rbp`, and has its scheduler call `newstack` with r9 as the argument; goes
+/// on behind it when it is resumed, or was refused, with `sched.ret` in rax.
+///
+/// What is below `rbp`: the caller's own, and behind it the `rbp` and the return address of whose check failed.
+macro_rules! enter_newstack {
+    () => {
+        concat!(
+            "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]\n",
+            "mov rdi, qword ptr fs:[rax]\n",
+            "test rdi, rdi\n",
+            "jz 3f\n",
+            "mov rsi, qword ptr [rdi + {M}]\n",
+            "mov rdx, qword ptr [rsi + {G0}]\n",
+            "cmp rdi, rdx\n",
+            "je 3f\n",
+            "cmp rsp, qword ptr [rdi + {LO}]\n",
+            "jb 3f\n",
+            "cmp rsp, qword ptr [rdi + {HI}]\n",
+            "jae 3f\n",
+            // Called from f: morebuf is f.
+            "mov rcx, qword ptr [rbp + 8]\n",
+            "mov qword ptr [rsi + {MOREBUF_PC}], rcx\n",
+            "lea rcx, [rbp + 16]\n",
+            "mov qword ptr [rsi + {MOREBUF_SP}], rcx\n",
+            // The context to resume is this frame.
+            "lea rcx, [rip + 2f]\n",
+            "mov qword ptr [rdi + {SP}], rsp\n",
+            "mov qword ptr [rdi + {PC}], rcx\n",
+            "mov qword ptr [rdi + {BP}], rbp\n",
+            "mov qword ptr [rdi + {BX}], rbx\n",
+            // Back into the scheduler loop, as mcall(newstack, frame).
+            "mov r8, qword ptr [rsi + {NEWSTACK}]\n",
+            "mov rcx, qword ptr [rdx + {GUARD0}]\n",
+            "mov qword ptr fs:[rax], rdx\n",
+            "mov qword ptr fs:[0x70], rcx\n",
+            // The frame is found by rbp until here; from here on there is no telling.
+            ".cfi_remember_state\n",
+            ".cfi_undefined rip\n",
+            "mov rbp, qword ptr [rdx + {BP}]\n",
+            "mov rbx, qword ptr [rdx + {BX}]\n",
+            "mov rsp, qword ptr [rdx + {SP}]\n",
+            "jmp qword ptr [rdx + {PC}]\n",
+            ".cfi_restore_state\n",
+            // Not on a green thread's stack.
+            "3:\n",
+            "mov rdi, rsp\n",
+            "call {refuse}\n",
+            "xor eax, eax\n",
+        )
+    };
+}
+pub(crate) use enter_newstack;
+
 /// The slow path of a prologue check for a function whose frame is `frame` bytes (0: it exists already, or is small).
 ///
 /// Returns when there is room and the thread was not, or is no longer, preempted. Unwinds where `newstack` found that
@@ -71,48 +124,7 @@ pub extern "C-unwind" fn morestack(frame: usize) {
         ".cfi_offset r15, -56",
         "sub rsp, 8",
         "mov r9, rdi", // newstack's second argument
-        "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]",
-        "mov rdi, qword ptr fs:[rax]",
-        "test rdi, rdi",
-        "jz 3f",
-        "mov rsi, qword ptr [rdi + {M}]",
-        "mov rdx, qword ptr [rsi + {G0}]",
-        "cmp rdi, rdx",
-        "je 3f",
-        "cmp rsp, qword ptr [rdi + {LO}]",
-        "jb 3f",
-        "cmp rsp, qword ptr [rdi + {HI}]",
-        "jae 3f",
-        // Called from f: morebuf is f.
-        "mov rcx, qword ptr [rbp + 8]",
-        "mov qword ptr [rsi + {MOREBUF_PC}], rcx",
-        "lea rcx, [rbp + 16]",
-        "mov qword ptr [rsi + {MOREBUF_SP}], rcx",
-        // The context to resume is this frame.
-        "lea rcx, [rip + 2f]",
-        "mov qword ptr [rdi + {SP}], rsp",
-        "mov qword ptr [rdi + {PC}], rcx",
-        "mov qword ptr [rdi + {BP}], rbp",
-        "mov qword ptr [rdi + {BX}], rbx",
-        // Back into the scheduler loop, as mcall(newstack, frame).
-        "mov r8, qword ptr [rsi + {NEWSTACK}]",
-        "mov rcx, qword ptr [rdx + {GUARD0}]",
-        "mov qword ptr fs:[rax], rdx",
-        "mov qword ptr fs:[0x70], rcx",
-        // The frame is found by rbp until here; from here on there is no telling.
-        ".cfi_remember_state",
-        ".cfi_undefined rip",
-        "mov rbp, qword ptr [rdx + {BP}]",
-        "mov rbx, qword ptr [rdx + {BX}]",
-        "mov rsp, qword ptr [rdx + {SP}]",
-        "jmp qword ptr [rdx + {PC}]",
-        ".cfi_restore_state",
-        // Not on a green thread's stack.
-        "3:",
-        "mov rdi, rsp",
-        "call {refuse}",
-        "xor eax, eax",
-        // Resumed, or refused. rax: sched.ret.
+        enter_newstack!(),
         "2:",
         "add rsp, 8",
         "pop r15",
@@ -139,7 +151,7 @@ pub extern "C-unwind" fn morestack(frame: usize) {
 const SIGNAL_GUARD: usize = 8 << 10;
 
 /// A check failed on a stack that `morestack` does not grow. Returns where the failure means nothing there.
-extern "C" fn refuse(sp: usize) {
+pub(crate) extern "C" fn refuse(sp: usize) {
     let g = getg();
     if g.is_null() {
         return;

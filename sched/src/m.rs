@@ -80,6 +80,10 @@ pub(crate) struct M {
     pub(crate) pinned: Cell<Option<usize>>,
     /// The last green thread ran to the end of its slice.
     pub(crate) slice_over: Cell<bool>,
+    /// The green thread gave the thread back from within one of the runtime's own calls, where this is [in](crate::hold).
+    pub(crate) was_in: Cell<bool>,
+    /// It goes on there.
+    pub(crate) stays_in: Cell<bool>,
     pub(crate) rng: Cell<u64>,
     pub(crate) lot: StackLot,
     pub(crate) blocks: Blocks,
@@ -127,6 +131,8 @@ impl M {
             turn: Cell::new(0),
             pinned: Cell::new(None),
             slice_over: Cell::new(false),
+            was_in: Cell::new(false),
+            stays_in: Cell::new(false),
             rng: Cell::new(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(index as u64 + 1)),
             lot: StackLot::default(),
             blocks: Blocks::new(),

@@ -32,6 +32,7 @@ macro_rules! metrics {
         pub(crate) struct PStats {
             $(pub(crate) $name: Counter,)*
             lateness: [Counter; LATENESS],
+            answers: [Counter; LATENESS],
         }
 
         /// What one worker of a [`Runtime`](crate::Runtime) has done, and what waits for it: see [`Metrics`].
@@ -49,6 +50,8 @@ macro_rules! metrics {
             $($(#[$doc])* pub $name: u64,)*
             /// As [`Metrics::timer_lateness`].
             pub timer_lateness: Lateness,
+            /// As [`Metrics::preemption_lateness`].
+            pub preemption_lateness: Lateness,
         }
 
         /// What a [`Runtime`](crate::Runtime) has done since it started.
@@ -75,19 +78,25 @@ macro_rules! metrics {
             /// By how much sleepers were made runnable after their time, one entry per sleep that ended. What they then waited
             /// for their turn is not in it.
             pub timer_lateness: Lateness,
+            /// From the request for preemption to the prologue at which it was answered, one entry per preemption.
+            pub preemption_lateness: Lateness,
             /// The same for each worker. What sysmon did is in the sums only.
             pub per_worker: Vec<WorkerMetrics>,
         }
 
         impl WorkerMetrics {
             fn read(p: &P) -> WorkerMetrics {
-                let mut timer_lateness = Lateness::default();
-                timer_lateness.add(&p.stats.lateness);
+                let of = |counters| {
+                    let mut lateness = Lateness::default();
+                    lateness.add(counters);
+                    lateness
+                };
                 WorkerMetrics {
                     queued: p.queued() as u64,
                     preemptions_requested: p.requests.get(),
                     slices: u64::from(p.schedtick.load(Relaxed)),
-                    timer_lateness,
+                    timer_lateness: of(&p.stats.lateness),
+                    preemption_lateness: of(&p.stats.answers),
                     $($name: p.stats.$name.get(),)*
                 }
             }
@@ -109,6 +118,7 @@ macro_rules! metrics {
                     m.spawned += stats.spawned_here.get();
                     $(m.$name += stats.$name.get();)*
                     m.timer_lateness.add(&stats.lateness);
+                    m.preemption_lateness.add(&stats.answers);
                 }
                 m
             }
@@ -123,7 +133,8 @@ metrics! {
     completed,
     /// Green threads taken off their thread at a prologue because their time slice was over.
     preemptions,
-    /// Requests for preemption that could not be answered at once: while unwinding or in `without_preemption`.
+    /// Checks that failed for a request for preemption and could not answer it: while unwinding, in `without_preemption`, in code of
+    /// third parties that `cargo morestack` built.
     preemptions_deferred,
     /// Times another OS thread took this worker over, because its own was blocked, or to give it back.
     handoffs,
@@ -152,12 +163,21 @@ impl PStats {
     /// A sleeper was made runnable so many nanoseconds after its time. For the one writer.
     #[inline]
     pub(crate) fn late(&self, nanos: u64) {
-        let class = u64::BITS - (nanos / 1000).leading_zeros();
-        self.lateness[(class as usize).min(LATENESS - 1)].add(1);
+        self.lateness[class(nanos)].add(1);
+    }
+
+    /// A request for preemption was answered after so many nanoseconds. For the one writer.
+    pub(crate) fn answered(&self, nanos: u64) {
+        self.answers[class(nanos)].add(1);
     }
 }
 
-/// A histogram of durations, in classes that double: [`Metrics::timer_lateness`].
+fn class(nanos: u64) -> usize {
+    let class = u64::BITS - (nanos / 1000).leading_zeros();
+    (class as usize).min(LATENESS - 1)
+}
+
+/// A histogram of durations, in classes that double: [`Metrics::timer_lateness`], [`Metrics::preemption_lateness`].
 ///
 /// ```
 /// use std::time::Duration;

@@ -9,16 +9,38 @@
 //!        │ no
 //!   too little room? ── yes ──► copying: double, by copystack; no memory for that: raise its io::Error
 //!        │                      over the limit, reserved, or on a segment: raise StackOverflow
-//!        │
+//!        │                      nothing may be raised here: go on
 //!   cancelled? ── yes ──► raise Cancelled; not here: go on
 //!        │ no
-//!   preemption requested? ── yes ──► not allowed now: go on, sysmon asks again
+//!   preemption requested? ── yes ──► not allowed now or here: go on, and ask again
 //!        │                           nobody waits: go on, in a new slice
 //!        │ no                        else gopreempt: to the tail, schedule
 //!   go on: a request that was meant for another slice, or stress
 //! ```
 //!
 //! Room comes before preemption: the function goes on behind its check when it is resumed, and is not checked again.
+//!
+//! # Automatic checks
+//!
+//! A check that `cargo morestack` put into a function says nothing of what its author allows. So it matters who that is:
+//!
+//! | function | grows | is preempted | raises |
+//! |---|---|---|---|
+//! | marked `#[prologue]`, or of this crate | yes | yes | yes |
+//! | of the program's own workspace (the image has a [mark](morestack_stacks::is_marked)) | yes | yes | a stack overflow, but not a cancellation |
+//! | of a third party, or of std's generic code | yes | no | no |
+//!
+//! Third-party code may rely on being alone on its thread for the length of a call, and `unsafe` code on that a function does not
+//! panic which visibly cannot. Where such a function finds no room, it uses that below the guard, as all code does that has no
+//! check; behind that is the guard page.
+//!
+//! A request that arrives there stays pending. The next [`PATIENCE`] checks of the thread fail, too: it is likely to come back to the
+//! program's own code within microseconds. Then it goes on undisturbed until sysmon asks again.
+//!
+//! A check may fail in a function that the runtime itself has called, inside of one of its own calls: in the program's allocator.
+//! That is neither preempted nor unwound, and the M is *in* ([`crate::hold`]) and stays so. Or in one that a call of a channel is made of,
+//! when the green thread stands in the queue already and its [slot](Lent) is others' to write to: then nothing moves, and there is the
+//! room below the guard.
 //!
 //! While unwinding there is no growth either. What runs then has the STACK_GUARD bytes below the guard, and the guard
 //! page below those.
@@ -28,8 +50,10 @@ use std::io::{self, Write};
 use std::panic::resume_unwind;
 use std::sync::atomic::Ordering::Relaxed;
 
-use morestack_asm::{GHead, Raise, STACK_GUARD, STACK_PREEMPT, set_stackguard, systemstack};
+use morestack_asm::{AUTOMATIC, GHead, Raise, STACK_GUARD, STACK_PREEMPT, set_stackguard, systemstack};
+use morestack_stacks::is_marked;
 
+use crate::channel::Lent;
 use crate::g::{G, GRef, StackKind, Status};
 use crate::m::{self, M};
 use crate::p::P;
@@ -38,8 +62,13 @@ use crate::sched::Sched;
 use crate::token::Token;
 use crate::{cancel, p, schedule, stack, stress, timers};
 
-/// See the module header. Called by the scheduler loop with the frame size that the check named.
-pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
+/// Checks in a row that fail for one request where it cannot be answered. Each costs a switch to g0 and back, some 50 ns; so this is
+/// what a request may cost, about a microsecond.
+const PATIENCE: u32 = 16;
+
+/// See the module header. Called by the scheduler loop with the frame size that the check named, and whether the check is automatic.
+pub(crate) unsafe fn newstack(head: *mut GHead, check: usize) {
+    let (frame, automatic) = (check & !AUTOMATIC, check & AUTOMATIC != 0);
     // SAFETY: suspended by `morestack` on this M just now.
     let (g, m) = unsafe { (GRef::from_head(head), m::of(head)) };
     // SAFETY: as above: owned by this M.
@@ -57,13 +86,18 @@ pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
         return go_on(m, g, 0);
     }
     let short = sp.saturating_sub(frame) <= bounds.lo + STACK_GUARD;
-    if short || stress::moves(&g) {
+    // SAFETY: owned by this M, suspended.
+    let lent = unsafe { Lent::of(&g) }.is_some();
+    if (short || stress::moves(&g)) && !lent {
         let limit = m.sched().config.max_stack_size;
         let size = if short { room_for(bounds.hi - sp + frame, bounds.size(), limit) } else { bounds.size() };
         let may_grow = g.moves() && size <= limit;
         let grown = if may_grow { stack::grow(m, &g, size).map_err(Some) } else { Err(None) };
         // Without need it is stress: nothing is lost if it does not move.
         if short && let Err(refusal) = grown {
+            if !is_open(m, automatic) {
+                return go_on(m, g, 0);
+            }
             let raise: Raise = match refusal {
                 Some(error) => {
                     m.refusal.set(Some(error.into()));
@@ -74,11 +108,34 @@ pub(crate) unsafe fn newstack(head: *mut GHead, frame: usize) {
             return go_on(m, g, raise as usize);
         }
     }
-    if Token::of_wait(&g).is_cancelled() && cancel::may_raise(&g) {
+    if !automatic && !m.was_in.get() && Token::of_wait(&g).is_cancelled() && cancel::may_raise(&g) {
         let raise: Raise = raise_cancelled;
         return go_on(m, g, raise as usize);
     }
-    if stress::preempts() || m.p().preempt_requested() { preempt(m, g, frame) } else { go_on(m, g, 0) }
+    if !stress::preempts() && !m.p().preempt_requested() {
+        go_on(m, g, 0);
+    } else if !is_open(m, automatic) {
+        put_off(m, g);
+    } else {
+        preempt(m, g, frame);
+    }
+}
+
+/// Whether the check that failed is where the green thread may be preempted, and unwound.
+fn is_open(m: &M, automatic: bool) -> bool {
+    // SAFETY: on the thread of `m`; its head is written by `morestack` and `__morestack` only.
+    !m.was_in.get() && (!automatic || is_marked(unsafe { (*m.head.get()).morebuf.pc }))
+}
+
+/// Leaves a request pending, in a function that is not to be preempted.
+fn put_off(m: &M, g: GRef) {
+    let p = m.p();
+    p.stats.preemptions_deferred.add(1);
+    go_on(m, g, 0);
+    if p.is_patient(PATIENCE) {
+        // SAFETY: owned by this M, suspended.
+        unsafe { (*g.head()).stackguard0 = STACK_PREEMPT };
+    }
 }
 
 /// Unwinds the calling green thread, in the prologue at which it was asked.
@@ -106,6 +163,7 @@ fn go_on(m: &M, g: GRef, raise: usize) {
         (*g.head()).stackguard0 = stack::guard(&g);
         (*g.head()).sched.ret = raise;
     }
+    m.stays_in.set(m.was_in.get());
     m.resume(g);
 }
 
@@ -122,6 +180,7 @@ fn preempt(m: &M, g: GRef, frame: usize) {
         return go_on(m, g, 0);
     }
     p.stats.preemptions.add(1);
+    p.stats.answered(timers::now().saturating_sub(p.requested_at.load(Relaxed)));
     m.slice_over.set(true);
     g.set_status(Status::Running, Status::Preempted);
     g.set_status(Status::Preempted, Status::Runnable);

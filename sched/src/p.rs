@@ -2,10 +2,10 @@
 //!
 //! | field | who |
 //! |---|---|
-//! | `deque`, `cache`, `ids`, `cleared`, `sudogs`, `quiet` | the M that holds the P, only |
+//! | `deque`, `cache`, `ids`, `cleared`, `sudogs`, `quiet`, `put_off` | the M that holds the P, only |
 //! | `stealer`, `runnext`, `young` | any M: these are where work is stolen |
 //! | `schedtick`, `slice_start`, `idle` | written by the holder, read by sysmon |
-//! | `preempt_tick` | written by sysmon, read by the holder |
+//! | `preempt_tick`, `requested_at` | written by sysmon, read by the holder |
 //! | `timers` | the holder; thieves and sysmon as its module says |
 //! | `parked` | has a lock: the holder enters, any M leaves, sysmon looks |
 //! | `stats` | written by the holder, read by anyone |
@@ -68,6 +68,10 @@ pub(crate) struct P {
     pub(crate) stats: PStats,
     /// Slices that sysmon asked to end. sysmon's.
     pub(crate) requests: Counter,
+    /// When it asked the last of them first. Written by sysmon.
+    pub(crate) requested_at: AtomicU64,
+    /// The slice in which a request was put off last, and how often. The holder's.
+    put_off: Cell<(u32, u32)>,
 }
 
 // SAFETY: the table in the module header: deque, cache and ids are reached only through the `unsafe` accessors, whose
@@ -97,6 +101,8 @@ impl P {
             parked: Parked::default(),
             stats: PStats::default(),
             requests: Counter::default(),
+            requested_at: AtomicU64::new(0),
+            put_off: Cell::new((0, 0)),
         }
     }
 
@@ -227,6 +233,15 @@ impl P {
     #[inline(always)]
     pub(crate) fn preempt_requested(&self) -> bool {
         self.preempt_tick.load(Relaxed) == self.schedtick.load(Relaxed)
+    }
+
+    /// Counts a request that was put off. Whether those in a row for this slice are still below `most`; if not, the count begins anew.
+    pub(crate) fn is_patient(&self, most: u32) -> bool {
+        let tick = self.schedtick.load(Relaxed);
+        let (last, times) = self.put_off.get();
+        let times = if last == tick { times + 1 } else { 1 };
+        self.put_off.set((tick, times % most));
+        times < most
     }
 
     /// Begins a new slice. `start` is the time stamp, or 0 where none was taken.

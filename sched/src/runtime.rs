@@ -110,6 +110,7 @@ impl Runtime {
         config::debug_env()?;
         fault::install()?;
         fork::watch();
+        morestack_asm::detect_vectors();
         let sched = Arc::new(Sched::new(config));
         // Threads that did start are stopped by the drop of `runtime`.
         let mut runtime = Runtime { sched, sysmon: None };

@@ -76,19 +76,22 @@ const IDLE_BEFORE_CLEAR: Duration = Duration::from_secs(1);
 /// Runs green threads until the runtime stops.
 pub(crate) fn run(m: &M) {
     loop {
-        let g = match m.take_resume() {
-            Some(g) => g,
+        let (g, goes_out) = match m.take_resume() {
+            Some(g) => (g, !m.stays_in.replace(false)),
             None => match schedule(m) {
-                Some(g) if execute(m, g) => g,
+                Some(g) if execute(m, g) => (g, true),
                 Some(_) => continue,
                 None => return,
             },
         };
         m.note_tied();
-        m.hold.go_out();
+        if goes_out {
+            m.hold.go_out();
+        }
         // SAFETY: on g0; `g` was taken from a queue or kept by its request, so this M owns it; `execute` gave it a
         // stack and set `m` and the guard.
         let call = unsafe { gogo(g.head_ptr()) };
+        m.was_in.set(!m.hold.is_out());
         m.come_in();
         if m.direct.get() != 0 {
             // SAFETY: suspended just now, so this M owns it.

@@ -230,12 +230,15 @@ pub(crate) fn run(sched: &Arc<Sched>) {
             };
             next = next.min(retaker.look(sched, (p, m), &mut look.watch, (tick, look.since), now));
             if stop || p.is_surplus(sched) || now >= due && look.has_takers(sched, p, m, now) {
+                let first = !std::mem::replace(&mut look.asked, true);
+                if first {
+                    p.requests.add(1);
+                    p.requested_at.store(timers::now(), Relaxed);
+                }
                 // The number before the poison: a prologue that sees the poison finds the request.
                 p.preempt_tick.store(tick, SeqCst);
                 m.poison();
                 next = next.min(now + AGAIN.as_nanos() as u64);
-                let first = !std::mem::replace(&mut look.asked, true);
-                p.requests.add(u64::from(first));
                 // The next slice is not over before the next look, but a timer may be due.
                 if slice.is_some() && first {
                     next = next.min(timer.max(now + CUT_AFTER));

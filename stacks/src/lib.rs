@@ -33,6 +33,7 @@
 //! | [`freeze`](crate::freeze()) | packing the stack of a green thread that waits for long |
 //! | `copy` | the vectorised copy under them |
 //! | [`framemap`] | which words of generated code's frames are pointers |
+//! | [`image`](crate::is_marked) | what programs that `cargo morestack` built say of their functions |
 //! | [`efence`] | old stacks that fault, and what they were |
 //! | [`debug`](crate::debug_switches) | `MORESTACK_EFENCE`, `MORESTACK_STACK_DEBUG` |
 //! | `fail` | system calls that fail because a test wants it |
@@ -61,6 +62,7 @@ mod fail;
 pub mod framemap;
 mod freeze;
 mod guard;
+mod image;
 mod large;
 mod pool;
 mod stats;
@@ -73,6 +75,7 @@ pub use debug::{Switches, debug_switches};
 pub use error::{Shortage, StackError};
 pub use freeze::{Frozen, freeze, thaw};
 pub use guard::guard_of;
+pub use image::is_marked;
 pub use large::was_used;
 pub use morestack_asm::{STACK_GUARD, Stack};
 pub use stats::{StackStats, stats};

@@ -20,6 +20,12 @@ impl Function {
     pub(crate) fn defining_crate(&self) -> Option<&str> {
         symbols::defining_crate(&self.symbol)
     }
+
+    /// Whether it is the program's allocator: the scheduler calls that with its locks held.
+    pub(crate) fn is_allocator(&self) -> bool {
+        // The path of `core::alloc::GlobalAlloc`, which the name of a function in an implementation of it has within.
+        self.symbol.contains("5alloc6global11GlobalAlloc")
+    }
 }
 
 /// The functions that this file of LLVM's code defines.

@@ -84,7 +84,7 @@ fn run(settings: &Settings, invocation: Invocation) -> Result<ExitStatus, String
     if invocation.links() {
         link(settings, &mut invocation)?;
     }
-    match class(settings) {
+    match class(settings, invocation.crate_name()) {
         Class::Untouched => plain(&invocation),
         class => instrumented(settings, &invocation, class),
     }
@@ -98,10 +98,12 @@ enum Class {
     Member,
 }
 
-fn class(settings: &Settings) -> Class {
+fn class(settings: &Settings, crate_name: Option<&str>) -> Class {
     let name = package();
     let member = std::env::var_os("CARGO_MANIFEST_DIR").is_some_and(|dir| settings.is_member(dir.as_ref()));
-    if settings.runtime.contains(&name) || settings.exclude.contains(&name) || settings.workspace_only && !member {
+    // Not the examples and tests in the scheduler's own packages.
+    let runtime = settings.runtime.contains(&name) && !(member && crate_name != Some(&name.replace('-', "_")));
+    if runtime || settings.exclude.contains(&name) || settings.workspace_only && !member {
         Class::Untouched
     } else if member {
         Class::Member
@@ -141,6 +143,8 @@ fn link(settings: &Settings, invocation: &mut Invocation) -> Result<(), String> 
     }
     let library = support::library(settings)?;
     invocation.push("-Clinker-features=-lld");
+    // The support library names the section of marks, which would keep every marked function.
+    invocation.push("-Clink-arg=-Wl,-z,start-stop-gc");
     invocation.push("-L");
     invocation.push({
         let mut search = OsString::from("native=");
@@ -167,7 +171,8 @@ fn instrumented(settings: &Settings, given: &Invocation, class: Class) -> Result
     // It may be large.
     let _ = std::fs::remove_file(&code);
     let touched = |function: &&listing::Function| {
-        function.defining_crate().is_none_or(|name| !settings.untouched.contains(name) && !is_runtime(name))
+        let in_touched = |name: &str| !settings.untouched.contains(name) && !is_runtime(name);
+        function.defining_crate().is_none_or(in_touched) && !function.is_allocator()
     };
     let checked = functions.iter().filter(touched).map(|function| (function, SPLIT_STACK));
     let marked = functions.iter().filter(touched).filter(|function| match function.defining_crate() {

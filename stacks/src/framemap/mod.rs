@@ -95,6 +95,11 @@ pub use walk::{WalkStats, stats};
 
 const WORD: usize = size_of::<u64>();
 
+/// Where the function begins that the code at `pc` is in; none where no unwind table says so.
+pub(crate) fn function_start(pc: usize) -> Option<usize> {
+    unwind::Unwinder::with(|unwinder| unwinder.function_start(pc))
+}
+
 /// What the frames of a range of code look like. See the [module](self) for the layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameMap {

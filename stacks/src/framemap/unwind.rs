@@ -25,7 +25,8 @@ use std::ops::Range;
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, Encoding, EndianSlice, EvaluationResult, Expression, Format,
-    LittleEndian, ParsedEhFrameHdr, RegisterRule, UnwindContext, UnwindSection, UnwindTableRow, Value, X86_64,
+    FrameDescriptionEntry, LittleEndian, ParsedEhFrameHdr, RegisterRule, UnwindContext, UnwindSection, UnwindTableRow,
+    Value, X86_64,
 };
 
 use super::Register;
@@ -225,9 +226,13 @@ impl Object {
         })
     }
 
-    fn rule(&self, pc: usize, context: &mut UnwindContext<usize>) -> Option<Rule> {
+    fn fde(&self, pc: usize) -> Option<FrameDescriptionEntry<Bytes>> {
         let find = EhFrame::cie_from_offset;
-        let fde = self.table.table()?.fde_for_address(&self.eh_frame, &self.bases, pc as u64, find).ok()?;
+        self.table.table()?.fde_for_address(&self.eh_frame, &self.bases, pc as u64, find).ok()
+    }
+
+    fn rule(&self, pc: usize, context: &mut UnwindContext<usize>) -> Option<Rule> {
+        let fde = self.fde(pc)?;
         // What it interrupted was not in a call, and no green thread is suspended in a signal handler.
         if fde.is_signal_trampoline() {
             return None;
@@ -304,10 +309,19 @@ impl Unwinder {
         // Fibonacci hashing: the top bits of the product depend on all bits of the address.
         let slot = pc.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - RULES.ilog2());
         if !matches!(self.rules[slot], Some((cached, _)) if cached == pc) {
-            let object = self.objects.iter().find(|object| object.code.contains(&pc))?;
+            let object = Self::object(&self.objects, pc)?;
             self.rules[slot] = Some((pc, object.rule(pc, &mut self.context)?));
         }
         self.rules[slot].as_ref().map(|(_, rule)| rule)
+    }
+
+    fn object(objects: &[Object], pc: usize) -> Option<&Object> {
+        objects.iter().find(|object| object.code.contains(&pc))
+    }
+
+    /// Where the function begins that this code is in, by its unwind table.
+    pub(super) fn function_start(&self, pc: usize) -> Option<usize> {
+        Self::object(&self.objects, pc)?.fde(pc).map(|fde| fde.initial_address() as usize)
     }
 }
 

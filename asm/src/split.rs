@@ -1,0 +1,177 @@
+//! `__morestack` (S11): what a failed check of LLVM's split-stack prologue calls.
+//!
+//! `cargo morestack` gives every function this prologue. The check comes before the frame exists, and is the one of
+//! [`prologue`](crate::prologue!) but for its classes: up to 256 bytes of frame `rsp` itself is compared.
+//!
+//! ```text
+//!   f:     cmp rsp, fs:[0x70]           __morestack:
+//!          jbe slow                       saves all that f was called with, and what callees keep
+//!   body:  ...                            newstack(g, frame | AUTOMATIC), as for `morestack`
+//!   slow:  mov r10d, frame                ── resumed ──► all registers as before; goes on behind the `ret`
+//!          mov r11d, argument bytes       ── sched.ret ► the frame is dropped, and f's caller has called that function
+//!          call __morestack
+//!          ret
+//!          jmp body
+//! ```
+//!
+//! The `ret` is for implementations that run the body on another stack and come back: they call it there.
+//!
+//! # What copystack sees
+//!
+//! f's arguments are in registers, and any of them may be an address in the stack. They are pushed here, in the part that is copied
+//! and relocated; so are the vector registers, as wide as this processor has them, since values are passed in those, too. Nothing else
+//! is live: f has not begun, and its caller has given up all that callees may change.
+//!
+//! # Unwinding
+//!
+//! `rsp` stands below two return addresses: into f, and f's own. The CFI skips the first, so that f, which has no frame yet, is not
+//! there for unwinders, and its caller stands at the call of f.
+
+use core::arch::naked_asm;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use crate::layout::*;
+use crate::morestack::{enter_newstack, refuse};
+
+/// Set in `newstack`'s argument, beside the size of the frame: the check is one that the compiler put there, not the author.
+pub const AUTOMATIC: usize = 1 << AUTOMATIC_BIT;
+const AUTOMATIC_BIT: usize = 63;
+
+/// What is saved of a vector register: 16 bytes shifted by this. It may be too much for a function, never too little: where the
+/// processor has wider registers, some function may be passed them.
+static VECTOR_SHIFT: AtomicU8 = AtomicU8::new(0);
+
+/// Finds out how wide vector registers are. Before the first green thread runs.
+pub fn detect_vectors() {
+    let shift =
+        if std::is_x86_feature_detected!("avx512f") { 2 } else { u8::from(std::is_x86_feature_detected!("avx")) };
+    VECTOR_SHIFT.store(shift, Relaxed);
+}
+
+/// Eight vector registers of `$width` bytes, stored at `rsp` or loaded from there.
+macro_rules! vectors {
+    (store $mov:literal $register:literal $width:literal) => {
+        vectors!(@store $mov $register $width, 0 1 2 3 4 5 6 7)
+    };
+    (load $mov:literal $register:literal $width:literal) => {
+        vectors!(@load $mov $register $width, 0 1 2 3 4 5 6 7)
+    };
+    (@store $mov:literal $register:literal $width:literal, $($n:literal)*) => {
+        concat!($($mov, " [rsp + ", $n, "*", $width, "], ", $register, $n, "\n",)*)
+    };
+    (@load $mov:literal $register:literal $width:literal, $($n:literal)*) => {
+        concat!($($mov, " ", $register, $n, ", [rsp + ", $n, "*", $width, "]\n",)*)
+    };
+}
+
+/// See the module header. Entered with r10: bytes of the frame, r11: bytes of arguments on the stack, which stay where they are.
+///
+/// # Safety
+///
+/// Not to be called but by a split-stack prologue.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+unsafe extern "C" fn __morestack() {
+    naked_asm!(
+        ".cfi_startproc",
+        ".cfi_def_cfa rsp, 16",
+        "push rbp",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_offset rbp, -24",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "push rbx",
+        ".cfi_offset rbx, -32",
+        "push r12",
+        ".cfi_offset r12, -40",
+        "push r13",
+        ".cfi_offset r13, -48",
+        "push r14",
+        ".cfi_offset r14, -56",
+        "push r15",
+        ".cfi_offset r15, -64",
+        "push rax", // the number of vector registers, where the number of arguments is not fixed
+        "push rcx",
+        "push rdx",
+        "push rsi",
+        "push rdi",
+        "push r8",
+        "push r9",
+        // A multiple of 16 below, as the calls need it.
+        "movzx ecx, byte ptr [rip + {shift}]",
+        "mov eax, 128",
+        "shl eax, cl",
+        "sub rsp, rax",
+        "sub rsp, 8",
+        "cmp ecx, 1",
+        "je 5f",
+        "ja 6f",
+        vectors!(store "movups" "xmm" 16),
+        "jmp 7f",
+        "5:",
+        vectors!(store "vmovups" "ymm" 32),
+        "vzeroupper",
+        "jmp 7f",
+        "6:",
+        vectors!(store "vmovups" "zmm" 64),
+        "vzeroupper",
+        "7:",
+        "mov r9, r10",
+        "bts r9, {automatic}",
+        enter_newstack!(),
+        "2:",
+        "test rax, rax",
+        "jne 4f",
+        "movzx ecx, byte ptr [rip + {shift}]",
+        "cmp ecx, 1",
+        "je 5f",
+        "ja 6f",
+        vectors!(load "movups" "xmm" 16),
+        "jmp 7f",
+        "5:",
+        vectors!(load "vmovups" "ymm" 32),
+        "jmp 7f",
+        "6:",
+        vectors!(load "vmovups" "zmm" 64),
+        "7:",
+        "lea rsp, [rbp - 96]",
+        "pop r9",
+        "pop r8",
+        "pop rdi",
+        "pop rsi",
+        "pop rdx",
+        "pop rcx",
+        "pop rax",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        ".cfi_remember_state",
+        ".cfi_def_cfa rsp, 16",
+        "pop r11",
+        ".cfi_adjust_cfa_offset -8",
+        "inc r11",
+        "jmp r11",
+        ".cfi_restore_state",
+        "4:",
+        "lea rsp, [rbp - 40]",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 16",
+        "add rsp, 8",
+        ".cfi_adjust_cfa_offset -8",
+        "jmp rax",
+        ".cfi_endproc",
+        shift = sym VECTOR_SHIFT, automatic = const AUTOMATIC_BIT,
+        M = const G_M, G0 = const M_G0, LO = const G_LO, HI = const G_HI,
+        SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX, GUARD0 = const G_GUARD0,
+        MOREBUF_PC = const M_MOREBUF_PC, MOREBUF_SP = const M_MOREBUF_SP, NEWSTACK = const M_NEWSTACK,
+        refuse = sym refuse,
+    )
+}
