@@ -192,8 +192,9 @@ pub(crate) fn thaw(m: &M, g: &G) -> Result<(), StackError> {
     let Some(frozen) = g.frozen.get() else { return Ok(()) };
     // SAFETY: on g0 of an M that owns the green thread and holds its P; what is in `g.frozen` was not thawed.
     let used = unsafe {
-        let lent = Lent::of(g).map_or(0..0, |lent| lent.slot());
-        morestack_stacks::thaw(Some(m.p().cache()), g.head(), frozen, lent, waits(g))
+        let mut lent = Lent::of(g);
+        let in_flight = lent.as_mut().map(|lent| lent as &mut dyn InFlight);
+        morestack_stacks::thaw(Some(m.p().cache()), g.head(), frozen, in_flight, waits(g))
     }?;
     g.frozen.set(None);
     m.p().stats.bytes_copied.add(used as u64);

@@ -328,6 +328,49 @@ fn values_survive_a_race() {
     }
 }
 
+/// One that is frozen thaws before it has left the queue: what is handed to it meanwhile finds its slot.
+#[test]
+fn what_is_frozen_keeps_its_slot() {
+    let rt = Runtime::builder().workers(2).freeze_after(Some(Duration::from_millis(1))).build().unwrap();
+    let freezes = |n| {
+        let began = Instant::now();
+        while rt.metrics().freezes < n {
+            assert!(began.elapsed() < LONG);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    // It may not be unwound, and so stays in the queue, with another stack than it had.
+    for round in 1..=20 {
+        let (sender, receiver) = bounded::<[u64; 4]>(0);
+        let frozen = rt.metrics().freezes;
+        let handle = start(&rt, false, move || without_preemption(|| receiver.recv()));
+        freezes(frozen + 1);
+        handle.cancel();
+        std::thread::sleep(Duration::from_micros(100 * (round % 4)));
+        sender.send([round; 4]).unwrap();
+        assert_eq!(handle.join().unwrap(), Ok([round; 4]));
+    }
+    // These leave it, while values come and go.
+    for round in 1..=50 {
+        let frozen = rt.metrics().freezes;
+        let (sender, receiver) = bounded::<Arc<u64>>(0);
+        let value = Arc::new(round);
+        let waiters: Vec<_> = (0..4)
+            .map(|_| {
+                let receiver = receiver.clone();
+                start(&rt, false, move || *receiver.recv().unwrap())
+            })
+            .collect();
+        freezes(frozen + 4);
+        waiters.iter().for_each(JoinHandle::cancel);
+        let sent = (0..4).filter(|_| sender.try_send(value.clone()).is_ok()).count();
+        let got =
+            waiters.into_iter().filter_map(|waiter| waiter.join().ok()).inspect(|n| assert_eq!(*n, round)).count();
+        assert_eq!(got, sent);
+        assert_eq!(Arc::strong_count(&value), 1);
+    }
+}
+
 /// Two that wake each other are cancelled while others are: no wake-up of a wait that was left ends another.
 #[test]
 fn a_late_wake_up_ends_nothing_else() {

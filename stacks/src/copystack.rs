@@ -28,7 +28,7 @@
 //! ```text
 //!   hi ┌──────────┐
 //!      │          │   copied after unlock: nobody else can reach it
-//!      ├──────────┤ ◄─ InFlight::end
+//!      ├──────────┤ ◄─ the end of InFlight::slot
 //!      │  [slot]  │   copied between lock and unlock, and the channel told that its slot has moved
 //!   sp └──────────┘
 //! ```
@@ -43,6 +43,7 @@
 //! stack. That every pointer into the stack is on the stack itself, in the saved registers, or found by the caller is
 //! the caller's promise too: docs of the scheduler say when it holds.
 
+use std::ops::Range;
 use std::ptr;
 
 use morestack_asm::{GHead, STACK_GUARD};
@@ -70,8 +71,8 @@ pub struct Moved {
 /// What others may do to a stack while it is moved: complete channel operations of the green thread that waits on it.
 /// See "Operations in flight" in the module's header.
 pub trait InFlight {
-    /// One past the highest byte of the stack that they may touch.
-    fn end(&self) -> usize;
+    /// What of the stack they may touch.
+    fn slot(&self) -> Range<usize>;
 
     /// Keeps them out.
     fn lock(&mut self);
@@ -115,7 +116,7 @@ pub unsafe fn copystack(
 ///
 /// # Safety
 ///
-/// As for `copystack`; and `in_flight` keeps all others out of the stack between `lock` and `unlock`, and below `end` at
+/// As for `copystack`; and `in_flight` keeps all others out of the stack between `lock` and `unlock`, and to its slot at
 /// all other times.
 unsafe fn move_stack(
     mut cache: Option<&mut StackCache>,
@@ -152,7 +153,7 @@ unsafe fn move_stack(
     };
     let mut words = match in_flight {
         Some(others) => {
-            let end = others.end().next_multiple_of(size_of::<u64>()).clamp(sched.sp, old.hi);
+            let end = others.slot().end.next_multiple_of(size_of::<u64>()).clamp(sched.sp, old.hi);
             others.lock();
             let words = copy(sched.sp, end);
             others.unlock(new.hi.wrapping_sub(old.hi));
@@ -233,7 +234,7 @@ pub(crate) unsafe fn settle(g: *mut GHead, new: Stack, relocation: Relocation) -
 /// # Safety
 ///
 /// As for [`copystack`]; and `in_flight`, if there is something, keeps others out of the stack between `lock` and
-/// `unlock`, and below `end` at all times. A green thread that is in a system call, pinned or excluded is the caller's to
+/// `unlock`, and to its slot at all times. A green thread that is in a system call, pinned or excluded is the caller's to
 /// skip.
 ///
 /// # Panics

@@ -25,13 +25,15 @@
 //! very stack that this green thread had and that he has now. So the slot is copied as it is when the green thread thaws.
 //! Nothing is missed: no value in a slot points into the stack of the waiter.
 //!
+//! The slot may be lent still when it thaws: who gives up waiting leaves its queue when it runs again. So that copy, too, is
+//! made with all others kept out, and they are told where the slot is then. The block is freed after it.
+//!
 //! # Which stack it thaws onto
 //!
 //! The smallest that leaves as much room above the guard as is used, the same as after [`shrinkstack`](crate::shrinkstack).
 //! So freezing shrinks, too.
 
 use std::alloc::{Layout, alloc, dealloc};
-use std::ops::Range;
 use std::ptr::NonNull;
 
 use morestack_asm::{GHead, STACK_GUARD};
@@ -83,7 +85,7 @@ pub unsafe fn freeze(
     };
     match in_flight {
         Some(others) => {
-            let end = others.end().clamp(sp, stack.hi);
+            let end = others.slot().end.clamp(sp, stack.hi);
             others.lock();
             copy(sp, end);
             others.unlock((block.as_ptr() as usize).wrapping_sub(sp));
@@ -104,8 +106,8 @@ pub unsafe fn freeze(
     Some(Frozen(block))
 }
 
-/// Gives a frozen green thread a stack again, and relocates what was packed, but for what lies in `lent`: the part of the
-/// block that others could write to meanwhile. Returns the bytes that were used.
+/// Gives a frozen green thread a stack again, and relocates what was packed, but for the slot of what is in flight: the part of
+/// the block that others could write to meanwhile, and still can. Returns the bytes that were used.
 ///
 /// # Errors
 ///
@@ -113,8 +115,9 @@ pub unsafe fn freeze(
 ///
 /// # Safety
 ///
-/// `frozen` came from [`freeze`] of this very `g`, and was not thawed since. The caller alone may touch `g`, and nothing is
-/// in flight any more. `lent` is empty or lies in the block.
+/// `frozen` came from [`freeze`] of this very `g`, and was not thawed since. The caller alone may touch `g`; and `in_flight`, if
+/// there is something, keeps others out of the block between `lock` and `unlock`, and to its slot at all times, which is
+/// empty or lies in the block.
 ///
 /// # Panics
 ///
@@ -123,7 +126,7 @@ pub unsafe fn thaw(
     mut cache: Option<&mut StackCache>,
     g: *mut GHead,
     frozen: Frozen,
-    lent: Range<usize>,
+    in_flight: Option<&mut dyn InFlight>,
     why: Moved,
 ) -> Result<usize, StackError> {
     // SAFETY: the caller alone may touch `g`.
@@ -132,16 +135,22 @@ pub unsafe fn thaw(
     let new = stackalloc(cache.as_deref_mut(), size(2 * used)).or_else(|_| stackalloc(cache, size(used + ROOM)))?;
     let relocation = Relocation::new(old, new);
     let (src, dst) = (frozen.0.as_ptr(), (new.hi - used) as *mut u64);
-    // SAFETY: the block is as long as the used part, holds it as it was, and is the caller's alone; the stack was allocated
-    // just now. On a system stack, as `stackalloc` has made sure.
+    // SAFETY: the block is as long as the used part, holds it as it was, and is the caller's alone, but for the slot, which is
+    // no return address; the stack was allocated just now. On a system stack, as `stackalloc` has made sure.
     let words = unsafe {
         let frames = framemap::walk(&(*g).sched, old, src);
         let all = used / size_of::<u64>();
         let word = |addr: usize| addr.wrapping_sub(src as usize) / size_of::<u64>();
-        let lent = if lent.is_empty() { 0..0 } else { word(lent.start)..word(lent.end + 7).min(all) };
-        let below = frames.copy_relocate(src, dst, 0..lent.start, relocation);
-        src.add(lent.start).copy_to_nonoverlapping(dst.add(lent.start), lent.len());
-        below + frames.copy_relocate(src, dst, lent.end..all, relocation)
+        let slot = in_flight.as_ref().map_or(0..0, |others| others.slot());
+        let slot = if slot.is_empty() { 0..0 } else { word(slot.start)..word(slot.end + 7).min(all) };
+        let words = frames.copy_relocate(src, dst, 0..slot.start, relocation)
+            + frames.copy_relocate(src, dst, slot.end..all, relocation);
+        if let Some(others) = in_flight {
+            others.lock();
+            src.add(slot.start).copy_to_nonoverlapping(dst.add(slot.start), slot.len());
+            others.unlock((dst as usize).wrapping_sub(src as usize));
+        }
+        words
     };
     // SAFETY: the caller alone may touch `g`.
     let registers = unsafe { settle(g, new, relocation) };

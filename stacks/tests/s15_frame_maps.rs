@@ -237,7 +237,7 @@ unsafe fn freeze_and_thaw(g: *mut GHead, _: usize) {
         let old = (*g).stack;
         let frozen = freeze(None, g, None, WHY).unwrap();
         let taken: Vec<Stack> = (0..3).map(|_| stackalloc(None, old.size()).unwrap()).collect();
-        thaw(None, g, frozen, 0..0, WHY).unwrap();
+        thaw(None, g, frozen, None, WHY).unwrap();
         taken.into_iter().for_each(|stack| stackfree(None, stack));
         DELTA.set(DELTA.get().wrapping_add((*g).stack.hi).wrapping_sub(old.hi));
     }

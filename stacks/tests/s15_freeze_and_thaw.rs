@@ -26,7 +26,7 @@ fn pointers_of_the_words_and_registers_move_and_nothing_else_changes() {
     assert_eq!((other.lo, other.hi), (lo, hi), "the warmest");
     (sp..hi).step_by(8).for_each(|addr| poke(addr, 0xbad));
     // SAFETY: frozen above.
-    assert_eq!(unsafe { thaw(Some(&mut cache), &mut g, frozen, 0..0, WHY) }.unwrap(), 64);
+    assert_eq!(unsafe { thaw(Some(&mut cache), &mut g, frozen, None, WHY) }.unwrap(), 64);
     assert_eq!(g.stack.size(), FIXED_STACK, "the smallest that has room");
     assert_eq!((g.sched.sp, g.stackguard0), (g.stack.hi - 64, g.stack.lo + STACK_GUARD));
     let delta = g.stack.hi.wrapping_sub(hi);
@@ -51,7 +51,7 @@ fn a_deep_one_gets_a_stack_with_room() {
         // SAFETY: the green thread is memory only.
         unsafe {
             let frozen = freeze(Some(&mut cache), &mut g, None, WHY).unwrap();
-            thaw(Some(&mut cache), &mut g, frozen, 0..0, WHY).unwrap();
+            thaw(Some(&mut cache), &mut g, frozen, None, WHY).unwrap();
         }
         assert!(g.stack.hi - g.stackguard0 >= 2 * used, "{used}: {}", g.stack.size());
         assert!(g.stack.size() == FIXED_STACK || g.stack.size() < 2 * (2 * used + STACK_GUARD));

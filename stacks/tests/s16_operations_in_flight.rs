@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -17,20 +18,25 @@ static SLOT: Mutex<usize> = Mutex::new(0);
 
 /// The waiter's stack, while it is moved.
 struct Lent {
-    end: usize,
+    slot: Range<usize>,
     locked: Option<std::sync::MutexGuard<'static, usize>>,
 }
 
 impl Lent {
+    /// The slot has so many bytes at `slot`.
+    fn bytes(slot: usize, bytes: usize) -> Lent {
+        Lent { slot: slot..slot + bytes, locked: None }
+    }
+
     /// The slot is the word at `slot`.
     fn new(slot: usize) -> Lent {
-        Lent { end: slot + 8, locked: None }
+        Lent::bytes(slot, 8)
     }
 }
 
 impl InFlight for Lent {
-    fn end(&self) -> usize {
-        self.end
+    fn slot(&self) -> Range<usize> {
+        self.slot.clone()
     }
 
     fn lock(&mut self) {
@@ -75,10 +81,11 @@ fn a_write_is_in_the_old_place_before_or_in_the_new_place_after() {
             unsafe {
                 assert!(shrinkstack(Some(&mut cache), &mut g, Some(&mut Lent::new(slot(&g))), WHY).unwrap());
                 let frozen = freeze(Some(&mut cache), &mut g, Some(&mut Lent::new(slot(&g))), WHY).unwrap();
-                // The writer writes into the block.
+                // The writer writes into the block, and goes on while that thaws.
                 thread::yield_now();
+                let in_block = *SLOT.lock().unwrap();
+                thaw(Some(&mut cache), &mut g, frozen, Some(&mut Lent::new(in_block)), WHY).unwrap();
                 let mut writer = SLOT.lock().unwrap();
-                thaw(Some(&mut cache), &mut g, frozen, 0..0, WHY).unwrap();
                 copystack(Some(&mut cache), &mut g, 8 * FIXED_STACK, WHY).unwrap();
                 *writer = slot(&g);
             }
@@ -112,7 +119,7 @@ fn what_was_written_into_a_block_is_not_relocated() {
         let slot = *SLOT.lock().unwrap();
         // Twelve bytes: the second word is only half lent.
         poke(slot, mine);
-        thaw(Some(&mut cache), &mut g, frozen, slot..slot + 12, WHY).unwrap();
+        thaw(Some(&mut cache), &mut g, frozen, Some(&mut Lent::bytes(slot, 12)), WHY).unwrap();
         stackfree(Some(&mut cache), other);
     }
     let moved = g.sched.sp + 8;
@@ -129,8 +136,8 @@ fn the_lock_is_held_for_the_part_they_can_touch() {
         high: usize,
     }
     impl InFlight for Watch {
-        fn end(&self) -> usize {
-            self.end
+        fn slot(&self) -> Range<usize> {
+            self.end - 8..self.end
         }
         fn lock(&mut self) {}
         fn unlock(&mut self, delta: usize) {

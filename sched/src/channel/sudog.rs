@@ -46,7 +46,8 @@
 //! ([`crate::token`]), or by its own M just before it is at rest. That party and an operation on the channel are concurrent.
 //! Both go through the lock: [`Lent`] takes it, and while it holds it, copies the part of the stack that contains the slot
 //! and sets `slot` to the new address. So an operation sees the old place before the copy or the new one after it, and
-//! its value is where the waiter will look for it.
+//! its value is where the waiter will look for it. The same when it thaws: one that is [cancelled](crate::cancel) runs, to take
+//! its sudog out of the queue, while others can still find it there.
 //!
 //! Locks are taken in this order: the list of the parked, then, after that was released, the channel's.
 
@@ -361,12 +362,6 @@ impl<'a> Lent<'a> {
         sudog.lock.get().map(|lock| Lent { sudog, lock })
     }
 
-    /// Where its slot is.
-    pub(crate) fn slot(&self) -> Range<usize> {
-        let at = self.sudog.slot.get();
-        at..at + self.sudog.size.get()
-    }
-
     fn mutex(&self) -> &RawMutex {
         // SAFETY: the waiter holds an end of the channel, so the channel is there while it waits.
         unsafe { self.lock.as_ref() }
@@ -374,9 +369,10 @@ impl<'a> Lent<'a> {
 }
 
 impl InFlight for Lent<'_> {
-    fn end(&self) -> usize {
+    fn slot(&self) -> Range<usize> {
         // Only the owner of the stack writes it, and that is the caller.
-        self.slot().end
+        let at = self.sudog.slot.get();
+        at..at + self.sudog.size.get()
     }
 
     fn lock(&mut self) {
