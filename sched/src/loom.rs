@@ -25,6 +25,7 @@
 //! | [`late_timer`], [`timer_and_thief`] | [`crate::timers`] | a sleeper is never woken, or twice |
 //! | [`visitors`] | [`crate::sched`]: freeing | the runtime is freed under a visitor |
 //! | [`mutex`], [`rwlock`], [`semaphore`] | [`crate::sync`] | two have it; who has it does not see what was done before; somebody waits for ever |
+//! | [`mutex_left`], [`rwlock_left`], [`semaphore_left`], [`condvar_left`] | [`crate::sync`]: leaving early | the same; something stays behind |
 //!
 //! # What is assumed
 //!
@@ -63,9 +64,10 @@ use crate::join::{DONE, NOBODY, OTHER, Word};
 use crate::m::Inbox;
 use crate::parker::{ASLEEP, EMPTY, Parker, TOKEN};
 use crate::sched::{Visit, Visitors};
+use crate::sync::condvar::RawCondvar;
 use crate::sync::mutex::{LOCKED, QUEUED, RawMutex, WOKEN};
 use crate::sync::queue::{How, Outcome, Until, Wait};
-use crate::sync::rwlock::{READER, RawRwLock};
+use crate::sync::rwlock::{READER, RawRwLock, WRITERS};
 use crate::sync::semaphore::{self, PERMIT, RawSemaphore};
 use crate::sysmon::Alarm;
 use crate::timers::{HELP_AFTER, NEVER, Timers};
@@ -1813,4 +1815,300 @@ fn rwlock_with_a_blind_reader() {
         lock.state.fetch_sub(READER, Release);
     };
     assert!(fails(3, move || rwlock_with(1, 2, RawRwLock::acquire_shared, done)));
+}
+
+/// A deadline that is there: who waits leaves, at once or after anything that the others do before.
+fn now() -> Until {
+    Until::at(Instant::now())
+}
+
+/// Threads that lock something once each, as they may: each changes what it protects if it was not too late. It is free then.
+fn left<L: 'static>(new: fn() -> L, lock: &[fn(&L) -> bool], unlock: fn(&L), is_free: fn(&L) -> bool) {
+    let shared = Arc::new((new(), UnsafeCell::new(0)));
+    let run = move |shared: &(L, UnsafeCell<i32>), lock: fn(&L) -> bool| {
+        let locked = lock(&shared.0);
+        if locked {
+            // SAFETY: loom sees to it.
+            shared.1.with_mut(|n| unsafe { *n += 1 });
+            unlock(&shared.0);
+        }
+        i32::from(locked)
+    };
+    let others: Vec<_> = lock[1..]
+        .iter()
+        .map(|&lock| {
+            let shared = shared.clone();
+            thread::spawn(move || run(&shared, lock))
+        })
+        .collect();
+    let locked = run(&shared, lock[0]) + others.into_iter().map(|other| other.join().unwrap()).sum::<i32>();
+    // SAFETY: the others are gone.
+    assert_eq!(shared.1.with(|n| unsafe { *n }), locked);
+    assert!(is_free(&shared.0));
+}
+
+fn waits(mutex: &RawMutex) -> bool {
+    mutex.acquire_until(Until::DEQUEUED)
+}
+
+fn leaves(mutex: &RawMutex) -> bool {
+    mutex.acquire_until(now())
+}
+
+fn is_free(mutex: &RawMutex) -> bool {
+    mutex.state.load(Relaxed) == 0
+}
+
+#[test]
+fn mutex_left() {
+    for unlock in [unlock_mutex, unlock_mutex_fair] {
+        check(3, move || left(RawMutex::new, &[waits, waits, leaves], unlock, is_free));
+        check(3, move || left(RawMutex::new, &[waits, leaves, leaves], unlock, is_free));
+    }
+}
+
+/// The wait of one that leaves as `leave` says. False: it has left.
+fn leave_mutex(mutex: &RawMutex, leave: fn(&RawMutex, &Wait) -> bool) -> bool {
+    loop {
+        if mutex.try_acquire() {
+            return true;
+        }
+        if let Some(wait) = mutex.queue(0) {
+            match wait.block(now()) {
+                How::Dequeued(Outcome::Granted) => return true,
+                How::Dequeued(_) => {
+                    mutex.state.fetch_and(!WOKEN, Relaxed);
+                }
+                How::Early => return leave(mutex, &wait),
+            }
+        }
+    }
+}
+
+/// Seeded: the last one leaves QUEUED behind.
+#[test]
+fn mutex_left_as_if_others_waited() {
+    fn leave(mutex: &RawMutex, wait: &Wait) -> bool {
+        let outcome = mutex.waiters.lock().queue.leave(wait);
+        if outcome != Outcome::Waiting {
+            wait.block(Until::DEQUEUED);
+        }
+        if outcome == Outcome::Woken {
+            mutex.state.fetch_and(!WOKEN, Relaxed);
+        }
+        outcome == Outcome::Granted
+    }
+    let lock = |mutex: &RawMutex| leave_mutex(mutex, leave);
+    assert!(fails(3, move || left(RawMutex::new, &[waits, waits, lock], unlock_mutex, is_free)));
+}
+
+/// Seeded: one that was woken leaves, and WOKEN stays.
+#[test]
+fn mutex_left_by_the_woken() {
+    fn leave(mutex: &RawMutex, wait: &Wait) -> bool {
+        let mut waiters = mutex.waiters.lock();
+        let outcome = waiters.queue.leave(wait);
+        if waiters.queue.is_empty() {
+            mutex.state.fetch_and(!QUEUED, Relaxed);
+        }
+        drop(waiters);
+        if outcome != Outcome::Waiting {
+            wait.block(Until::DEQUEUED);
+        }
+        outcome == Outcome::Granted
+    }
+    let lock = |mutex: &RawMutex| leave_mutex(mutex, leave);
+    assert!(fails(3, move || left(RawMutex::new, &[waits, waits, lock], unlock_mutex, is_free)));
+}
+
+fn takes_one(semaphore: &RawSemaphore) -> bool {
+    semaphore.acquire(1, Until::DEQUEUED)
+}
+
+/// As many as there are never at a time, and keeps none.
+fn asks_for_too_many(semaphore: &RawSemaphore) -> bool {
+    assert!(!semaphore.acquire(2, now()));
+    false
+}
+
+fn has_one(semaphore: &RawSemaphore) -> bool {
+    semaphore.state.load(Relaxed) == PERMIT
+}
+
+#[test]
+fn semaphore_left() {
+    let one = || RawSemaphore::new(1);
+    check(3, move || left(one, &[takes_one, asks_for_too_many, takes_one], unlock_semaphore, has_one));
+    let leaves = |semaphore: &RawSemaphore| semaphore.acquire(1, now());
+    check(3, move || left(one, &[leaves, asks_for_too_many, takes_one], unlock_semaphore, has_one));
+    check(3, move || left(one, &[takes_one, leaves, leaves], unlock_semaphore, has_one));
+}
+
+/// Seeded: who leaves, and was the first, does not look whether there is enough for the next.
+#[test]
+fn semaphore_left_without_a_grant() {
+    let leave = |semaphore: &RawSemaphore| {
+        if let Some(wait) = semaphore.queue(2)
+            && let How::Early = wait.block(now())
+        {
+            let mut queue = semaphore.queue.lock();
+            queue.leave(&wait);
+            if queue.is_empty() {
+                semaphore.state.fetch_and(!semaphore::QUEUED, Relaxed);
+            }
+        }
+        false
+    };
+    let one = || RawSemaphore::new(1);
+    assert!(fails(3, move || left(one, &[takes_one, leave, takes_one], unlock_semaphore, has_one)));
+}
+
+/// Writers and readers of which some leave: exclusion, and nothing stays behind.
+fn rwlock_left_by(write: fn(&RawRwLock) -> bool, read: fn(&RawRwLock) -> bool) {
+    let shared = Arc::new((RawRwLock::new(), UnsafeCell::new(())));
+    let reader = |read: fn(&RawRwLock) -> bool| {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            if read(&shared.0) {
+                shared.1.with(|_| ());
+                done_reading(&shared.0);
+            }
+        })
+    };
+    let readers = [reader(read), reader(reads)];
+    if write(&shared.0) {
+        shared.1.with_mut(|_| ());
+        // SAFETY: locked just now.
+        unsafe { shared.0.release_exclusive() };
+    }
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    assert_eq!(shared.0.state.load(Relaxed), 0);
+}
+
+fn reads(lock: &RawRwLock) -> bool {
+    lock.acquire_shared_until(Until::DEQUEUED)
+}
+
+fn reads_or_leaves(lock: &RawRwLock) -> bool {
+    lock.acquire_shared_until(now())
+}
+
+fn writes(lock: &RawRwLock) -> bool {
+    lock.acquire_exclusive_until(Until::DEQUEUED)
+}
+
+fn writes_or_leaves(lock: &RawRwLock) -> bool {
+    lock.acquire_exclusive_until(now())
+}
+
+/// One reads until another does, which comes behind a writer that leaves.
+fn readers_meet(write: fn(&RawRwLock) -> bool) {
+    let shared = Arc::new((RawRwLock::new(), Mutex::new(false), Condvar::new()));
+    shared.0.acquire_shared();
+    let writer = {
+        let shared = shared.clone();
+        thread::spawn(move || assert!(!write(&shared.0), "somebody reads"))
+    };
+    let reader = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            shared.0.acquire_shared();
+            *shared.1.lock().unwrap() = true;
+            shared.2.notify_one();
+            done_reading(&shared.0);
+        })
+    };
+    let mut met = shared.1.lock().unwrap();
+    while !*met {
+        met = shared.2.wait(met).unwrap();
+    }
+    drop(met);
+    // Before, the writer might have got it.
+    writer.join().unwrap();
+    done_reading(&shared.0);
+    reader.join().unwrap();
+    assert_eq!(shared.0.state.load(Relaxed), 0);
+}
+
+#[test]
+fn rwlock_left() {
+    check(3, || rwlock_left_by(writes_or_leaves, reads));
+    check(3, || rwlock_left_by(writes, reads_or_leaves));
+    check(3, || rwlock_left_by(writes_or_leaves, reads_or_leaves));
+    check(3, || readers_meet(writes_or_leaves));
+}
+
+/// Seeded: the last writer leaves, and does not let the readers in.
+#[test]
+fn rwlock_left_without_repair() {
+    let write = |lock: &RawRwLock| {
+        if lock.try_acquire_exclusive() {
+            return true;
+        }
+        let Some(wait) = lock.queue(WRITERS, |state| state == 0) else { return false };
+        match wait.block(now()) {
+            How::Dequeued(_) => true,
+            How::Early => {
+                let granted = lock.waiters.lock().writers.leave(&wait) == Outcome::Granted;
+                if granted {
+                    wait.block(Until::DEQUEUED);
+                }
+                granted
+            }
+        }
+    };
+    assert!(fails(3, move || readers_meet(write)));
+}
+
+/// One notification, and two that wait, of which one may leave. If that one was notified it passes that on.
+fn condvar_with(wait: fn(&RawCondvar, &RawMutex) -> bool) {
+    let shared = Arc::new((RawMutex::new(), RawCondvar::new(), UnsafeCell::new(false)));
+    let wait_for_it = |wait: fn(&RawCondvar, &RawMutex) -> bool, leaves: bool| {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            let (mutex, condvar, there) = &*shared;
+            mutex.acquire();
+            let mut notified = false;
+            // SAFETY: under the mutex.
+            while !there.with(|there| unsafe { *there }) {
+                notified = wait(condvar, mutex);
+                if leaves {
+                    break;
+                }
+            }
+            unlock_mutex(mutex);
+            if leaves && notified {
+                condvar.notify_one();
+            }
+        })
+    };
+    let others = [
+        wait_for_it(wait, true),
+        // SAFETY: locked by this thread just before.
+        wait_for_it(|condvar, mutex| unsafe { condvar.wait(mutex, Until::DEQUEUED) }, false),
+    ];
+    let (mutex, condvar, there) = &*shared;
+    mutex.acquire();
+    // SAFETY: under the mutex.
+    there.with_mut(|there| unsafe { *there = true });
+    unlock_mutex(mutex);
+    condvar.notify_one();
+    others.into_iter().for_each(|other| other.join().unwrap());
+    assert!(is_free(mutex) && condvar.queue.lock().is_empty());
+}
+
+#[test]
+fn condvar_left() {
+    // SAFETY: locked by this thread just before.
+    check(2, || condvar_with(|condvar, mutex| unsafe { condvar.wait(mutex, now()) }));
+}
+
+/// Seeded: it says that its time was up, though it was notified.
+#[test]
+fn condvar_left_with_a_notification() {
+    assert!(fails(2, || condvar_with(|condvar, mutex| {
+        // SAFETY: locked by this thread just before.
+        unsafe { condvar.wait(mutex, now()) };
+        false
+    })));
 }

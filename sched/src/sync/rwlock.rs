@@ -93,10 +93,10 @@ impl Waiters {
 }
 
 /// One of the queues.
-type Place = fn(&mut Waiters) -> &mut Queue;
+pub(crate) type Place = fn(&mut Waiters) -> &mut Queue;
 
 const READERS: Place = |waiters| &mut waiters.readers;
-const WRITERS: Place = |waiters| &mut waiters.writers;
+pub(crate) const WRITERS: Place = |waiters| &mut waiters.writers;
 
 /// To whom it was granted.
 pub(crate) enum Granted {
