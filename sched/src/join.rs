@@ -55,7 +55,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::task::{Context, Poll, Waker};
 
 use morestack_asm::prologue;
@@ -148,7 +148,7 @@ impl Word {
         self.0.swap(DONE, AcqRel)
     }
 
-    /// The same for a green thread that its joiner has started directly: no other thread looks at the word.
+    /// The same for a green thread that its joiner has started directly: no other thread changes the word.
     #[inline(always)]
     pub(crate) fn set_joiner(&self, joiner: GRef) {
         self.0.store(joiner.as_ptr(), Relaxed);
@@ -156,7 +156,8 @@ impl Word {
 
     #[inline(always)]
     pub(crate) fn set_done(&self) {
-        self.0.store(DONE, Relaxed);
+        // For those who only ask whether it is done.
+        self.0.store(DONE, Release);
     }
 
     /// The joiner of the same runtime that waits.
@@ -335,7 +336,53 @@ impl<T> JoinHandle<T> {
         cancel::cancel(self.g());
     }
 
+    /// The right to do the same, apart from this handle: for others, while one waits in [`join`](JoinHandle::join).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use morestack::{Cancelled, sleep, spawn};
+    ///
+    /// let slow = spawn(|| sleep(Duration::from_secs(3600)));
+    /// let limit = slow.cancel_handle();
+    /// spawn(move || {
+    ///     sleep(Duration::from_millis(2));
+    ///     limit.cancel();
+    /// });
+    /// assert!(slow.join().unwrap_err().is::<Cancelled>());
+    /// ```
+    pub fn cancel_handle(&self) -> CancelHandle {
+        CancelHandle { thread: self.thread.clone() }
+    }
+
     /// The green thread's handle, to unpark or name it.
+    pub fn thread(&self) -> &Thread {
+        &self.thread
+    }
+}
+
+/// The right to cancel a green thread, and not to take its result: see [`JoinHandle::cancel_handle`]. It keeps neither the green
+/// thread nor its result.
+#[derive(Clone, Debug)]
+pub struct CancelHandle {
+    thread: Thread,
+}
+
+impl CancelHandle {
+    fn g(&self) -> &GArc {
+        self.thread.as_green().expect("a CancelHandle is of a green thread")
+    }
+
+    /// Ends the green thread, as [`JoinHandle::cancel`].
+    pub fn cancel(&self) {
+        cancel::cancel(self.g());
+    }
+
+    /// Whether the green thread has finished.
+    pub fn is_finished(&self) -> bool {
+        self.g().join.word.is_done()
+    }
+
+    /// The green thread's handle.
     pub fn thread(&self) -> &Thread {
         &self.thread
     }

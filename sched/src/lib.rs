@@ -20,8 +20,8 @@
 //! | run something | [`spawn`], [`Builder`], [`Runtime::run`]; [`go`] for copying stacks, by contract |
 //! | lend locals to it | [`scope()`] |
 //! | wait | [`JoinHandle::join`], [`channel`], [`park`], [`sleep`], [`yield_now`] |
-//! | end it from outside | [`JoinHandle::cancel`] |
-//! | share | [`sync`]: `Mutex`, `RwLock`, `Condvar`, `Semaphore`, `Barrier`, `WaitGroup`, `OnceLock` |
+//! | end it from outside | [`JoinHandle::cancel`], [`JoinHandle::cancel_handle`] |
+//! | share | [`sync`]: `Mutex`, `RwLock`, `Condvar`, `Semaphore`, `Barrier`, `WaitGroup`, `OnceLock`, `LazyLock` |
 //! | wait for futures, and be waited for by them | [`block_on`], [`spawn_future`]; [`JoinHandle`] is one |
 //! | block the OS thread | [`blocking()`] |
 //! | be preemptible | [`#[prologue]`](macro@prologue), [`checkpoint`], [`without_preemption`] |
@@ -49,6 +49,7 @@
 //! | `parked`, `sweep` | freezing and shrinking the stacks of those that wait |
 //! | `worker`, `runtime`, `entry`, `config` | start and end |
 //! | `fault`, `stress`, `fork` | finding mistakes |
+//! | `unwind` | what may be used after a panic |
 //! | `atomics`, `loom` | models of the protocols between threads |
 
 mod atomics;
@@ -97,13 +98,15 @@ mod tied;
 mod timed;
 mod timers;
 mod token;
+#[cfg(not(loom))]
+mod unwind;
 mod worker;
 mod young;
 
 pub use blocking::blocking;
 pub use cancel::Cancelled;
 pub use future::{block_on, spawn_future};
-pub use join::{JoinHandle, RuntimeStopped};
+pub use join::{CancelHandle, JoinHandle, RuntimeStopped};
 pub use local::{AccessError, LocalKey};
 pub use metrics::{Lateness, Metrics, WorkerMetrics};
 /// ```

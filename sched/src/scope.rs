@@ -52,7 +52,7 @@ use morestack_asm::prologue;
 
 use crate::cancel::{self, Cancelled};
 use crate::g::Payload;
-use crate::join::{JoinHandle, RuntimeStopped};
+use crate::join::{CancelHandle, JoinHandle, RuntimeStopped};
 use crate::spawn::{self, Attrs, Builder};
 use crate::task::{self, Job};
 use crate::thread::{self, Thread};
@@ -293,6 +293,11 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// ```
     pub fn cancel(&self) {
         self.handle.cancel();
+    }
+
+    /// The right to do the same, apart from this handle, as [`JoinHandle::cancel_handle`].
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.handle.cancel_handle()
     }
 
     /// The green thread's handle, to unpark or name it.

@@ -449,6 +449,19 @@ impl<T> Sender<T> {
         self.chan.capacity
     }
 
+    /// Whether all receivers are gone: what is sent comes back.
+    ///
+    /// ```
+    /// let (sender, receiver) = morestack::channel::bounded(1);
+    /// sender.send(1).unwrap();
+    /// assert!(!sender.is_disconnected() && !receiver.is_disconnected());
+    /// drop(receiver);
+    /// assert!(sender.is_disconnected());
+    /// ```
+    pub fn is_disconnected(&self) -> bool {
+        self.chan.state.lock().receiver_count == 0
+    }
+
     /// Whether both send into the same channel.
     pub fn same_channel(&self, other: &Sender<T>) -> bool {
         Arc::ptr_eq(&self.chan, &other.chan)
@@ -620,6 +633,11 @@ impl<T> Receiver<T> {
     /// How many it holds; none: as many as memory does.
     pub fn capacity(&self) -> Option<usize> {
         self.chan.capacity
+    }
+
+    /// Whether all senders are gone: there are the values that are in the channel, and then no more.
+    pub fn is_disconnected(&self) -> bool {
+        self.chan.state.lock().sender_count == 0
     }
 
     /// Whether both receive from the same channel.

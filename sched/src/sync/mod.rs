@@ -24,7 +24,7 @@
 //! | [`RwLock`] | parking_lot's | readers for one writer, writers for those that came before and the readers in between |
 //! | [`Condvar`] | parking_lot's | first come, first notified |
 //! | [`Semaphore`] | tokio's, Go's `semaphore.Weighted` | first come, first served |
-//! | [`Barrier`], [`OnceLock`] | std's | all go on together |
+//! | [`Barrier`], [`OnceLock`], [`LazyLock`] | std's | all go on together |
 //! | [`WaitGroup`] | crossbeam's, Go's | all go on together |
 //!
 //! # Deadlines
@@ -82,10 +82,10 @@ mod public {
     pub use super::barrier::{Barrier, BarrierWaitResult};
     pub use super::condvar::{Condvar, WaitTimeoutResult};
     pub use super::mutex::{MappedMutexGuard, Mutex, MutexGuard, RawMutex};
-    pub use super::once_lock::OnceLock;
+    pub use super::once_lock::{LazyLock, OnceLock};
     pub use super::rwlock::{
         MappedRwLockReadGuard, MappedRwLockWriteGuard, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
     };
-    pub use super::semaphore::{Semaphore, SemaphoreGuard};
+    pub use super::semaphore::{OwnedSemaphoreGuard, Semaphore, SemaphoreGuard};
     pub use super::wait_group::WaitGroup;
 }

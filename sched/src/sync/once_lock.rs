@@ -9,9 +9,13 @@
 //! Whoever made it RUNNING alone touches the value, until DONE is stored with Release; who has loaded DONE with Acquire
 //! reads it. RUNNING is left under the lock of the queue, and who waits looks at the word under it, too: so it queues before
 //! it is left, and is woken; or finds that it was. All are woken; after a panic one of them, or who comes first, tries.
+//!
+//! A [`LazyLock`] takes its function out while it is RUNNING, once.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
+use std::convert::Infallible;
 use std::fmt;
+use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -93,33 +97,78 @@ impl<T> OnceLock<T> {
     /// If `f` does; the cell stays empty, and who comes next tries.
     #[inline]
     pub fn get_or_init(&self, f: impl FnOnce() -> T) -> &T {
+        let Ok(value) = self.get_or_try_init(|| Ok::<T, Infallible>(f()));
+        value
+    }
+
+    /// The same with an `f` that may fail.
+    ///
+    /// # Errors
+    ///
+    /// That of `f`; the cell stays empty, and who comes next tries.
+    ///
+    /// # Panics
+    ///
+    /// As [`get_or_init`](OnceLock::get_or_init).
+    ///
+    /// ```
+    /// use morestack::sync::OnceLock;
+    ///
+    /// let port = OnceLock::new();
+    /// assert!(port.get_or_try_init(|| "http".parse::<u16>()).is_err());
+    /// assert_eq!(port.get_or_try_init(|| "80".parse::<u16>()), Ok(&80));
+    /// ```
+    #[inline]
+    pub fn get_or_try_init<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         match self.get() {
-            Some(value) => value,
+            Some(value) => Ok(value),
             None => self.init(f),
         }
     }
 
     #[cold]
-    fn init(&self, f: impl FnOnce() -> T) -> &T {
+    fn init<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         while self.state.compare_exchange(EMPTY, RUNNING, Acquire, Relaxed).is_err() {
             if let Some(value) = self.get() {
-                return value;
+                return Ok(value);
             }
-            self.wait();
+            self.wait_as_long(|state| state == RUNNING);
         }
         let mut running = Running { state: &self.state, queue: &self.queue, then: EMPTY };
-        let value = f();
+        let value = f()?;
         // SAFETY: RUNNING is this call's: nobody else touches it.
         unsafe { *self.value.get() = Some(value) };
         running.then = DONE;
         drop(running);
-        self.get().expect("it was written just now")
+        Ok(self.get().expect("it was written just now"))
     }
 
-    /// Waits as long as another initialises it.
-    fn wait(&self) {
+    /// The value; waits until somebody else has written it.
+    ///
+    /// In a destructor during a panic it blocks the worker, as [`park`](crate::park()) does.
+    ///
+    /// ```
+    /// use morestack::sync::OnceLock;
+    ///
+    /// static ADDRESS: OnceLock<String> = OnceLock::new();
+    ///
+    /// let client = morestack::spawn(|| ADDRESS.wait().len());
+    /// ADDRESS.set("localhost".to_owned()).unwrap();
+    /// assert_eq!(client.join().unwrap(), 9);
+    /// ```
+    pub fn wait(&self) -> &T {
+        loop {
+            if let Some(value) = self.get() {
+                return value;
+            }
+            self.wait_as_long(|state| state != DONE);
+        }
+    }
+
+    /// Waits until one that initialises it has ended, unless `condition` says that there is nothing to wait for.
+    fn wait_as_long(&self, condition: fn(u8) -> bool) {
         let mut queue = self.queue.lock();
-        if self.state.load(Relaxed) == RUNNING {
+        if condition(self.state.load(Relaxed)) {
             let wait = Wait::new(0);
             queue.push(&wait);
             drop(queue);
@@ -187,5 +236,81 @@ impl<T: Eq> Eq for OnceLock<T> {}
 impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("OnceLock").field(&self.get()).finish()
+    }
+}
+
+/// A value that is made when it is first used. As std's; who has to wait for another that makes it parks, where std's blocks
+/// the OS thread.
+///
+/// ```
+/// use morestack::sync::LazyLock;
+///
+/// static SQUARES: LazyLock<Vec<u32>> = LazyLock::new(|| (0..10).map(|n| n * n).collect());
+///
+/// let threads: Vec<_> = (0..10).map(|n| morestack::spawn(move || SQUARES[n])).collect();
+/// assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u32>(), 285);
+/// ```
+///
+/// # Cancellation
+///
+/// There is one function, and so one attempt: a green thread that is [cancelled](crate::JoinHandle::cancel) in it ends when it
+/// has returned.
+pub struct LazyLock<T, F = fn() -> T> {
+    cell: OnceLock<T>,
+    /// Until it is called.
+    f: Cell<Option<F>>,
+}
+
+// SAFETY: the function is touched by the one thread that initialises the cell, and is dropped with the rest.
+unsafe impl<T: Send + Sync, F: Send> Sync for LazyLock<T, F> {}
+impl<T: RefUnwindSafe + UnwindSafe, F: UnwindSafe> RefUnwindSafe for LazyLock<T, F> {}
+impl<T: UnwindSafe, F: UnwindSafe> UnwindSafe for LazyLock<T, F> {}
+
+impl<T, F: FnOnce() -> T> LazyLock<T, F> {
+    /// `f` makes the value.
+    pub const fn new(f: F) -> LazyLock<T, F> {
+        LazyLock { cell: OnceLock::new(), f: Cell::new(Some(f)) }
+    }
+
+    /// The value, which is made if it is not there. What `*lazy` does, too.
+    ///
+    /// In a destructor during a panic waiting blocks the worker, as [`park`](crate::park()) does. If the function uses the
+    /// value it waits for itself, for ever.
+    ///
+    /// # Panics
+    ///
+    /// If the function does, or did.
+    ///
+    /// ```
+    /// use morestack::sync::LazyLock;
+    /// let lazy = LazyLock::new(|| 6 * 7);
+    /// assert_eq!(LazyLock::force(&lazy), &42);
+    /// ```
+    #[inline]
+    pub fn force(this: &LazyLock<T, F>) -> &T {
+        this.cell.get_or_init(|| {
+            let f = this.f.take().expect("the function of a LazyLock has panicked");
+            cancel::never_here(f)
+        })
+    }
+}
+
+impl<T, F: FnOnce() -> T> Deref for LazyLock<T, F> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        LazyLock::force(self)
+    }
+}
+
+impl<T: Default> Default for LazyLock<T> {
+    fn default() -> LazyLock<T> {
+        LazyLock::new(T::default)
+    }
+}
+
+impl<T: fmt::Debug, F> fmt::Debug for LazyLock<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LazyLock").field(&self.cell.get()).finish()
     }
 }

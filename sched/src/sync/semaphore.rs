@@ -15,6 +15,8 @@
 
 #[cfg(not(loom))]
 use std::fmt;
+#[cfg(not(loom))]
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 #[cfg(not(loom))]
 use std::time::{Duration, Instant};
@@ -289,6 +291,55 @@ impl Semaphore {
         acquired.then(|| SemaphoreGuard { semaphore: self, permits })
     }
 
+    /// As [`acquire`](Semaphore::acquire), with a guard that may go to another green thread and does not borrow.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use morestack::sync::Semaphore;
+    ///
+    /// let at_a_time = Arc::new(Semaphore::new(2));
+    /// let requests: Vec<_> = (0..10)
+    ///     .map(|n| {
+    ///         let permit = at_a_time.clone().acquire_owned(); // no more are spawned than may run
+    ///         morestack::spawn(move || {
+    ///             let _permit = permit;
+    ///             n * n
+    ///         })
+    ///     })
+    ///     .collect();
+    /// assert_eq!(requests.into_iter().map(|request| request.join().unwrap()).sum::<u32>(), 285);
+    /// ```
+    pub fn acquire_owned(self: Arc<Self>) -> OwnedSemaphoreGuard {
+        self.acquire_many_owned(1)
+    }
+
+    /// The same for so many permits at a time.
+    pub fn acquire_many_owned(self: Arc<Self>, permits: usize) -> OwnedSemaphoreGuard {
+        self.acquire_many(permits).forget();
+        OwnedSemaphoreGuard { semaphore: self, permits }
+    }
+
+    /// As [`try_acquire`](Semaphore::try_acquire), with a guard that does not borrow.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use morestack::sync::Semaphore;
+    /// let semaphore = Arc::new(Semaphore::new(1));
+    /// let permit = semaphore.clone().try_acquire_owned().unwrap();
+    /// assert!(semaphore.clone().try_acquire_owned().is_none());
+    /// morestack::spawn(|| drop(permit)).join().unwrap();
+    /// assert_eq!(semaphore.available_permits(), 1);
+    /// ```
+    pub fn try_acquire_owned(self: Arc<Self>) -> Option<OwnedSemaphoreGuard> {
+        self.try_acquire_many_owned(1)
+    }
+
+    /// The same for so many permits at a time.
+    pub fn try_acquire_many_owned(self: Arc<Self>, permits: usize) -> Option<OwnedSemaphoreGuard> {
+        self.try_acquire_many(permits)?.forget();
+        Some(OwnedSemaphoreGuard { semaphore: self, permits })
+    }
+
     /// Adds permits: new ones, or those of guards that were [forgotten](SemaphoreGuard::forget).
     ///
     /// ```
@@ -344,6 +395,30 @@ impl SemaphoreGuard<'_> {
 
 #[cfg(not(loom))]
 impl Drop for SemaphoreGuard<'_> {
+    fn drop(&mut self) {
+        self.semaphore.release(self.permits);
+    }
+}
+
+/// Permits of a [`Semaphore`] that it keeps alive, given back when this is dropped.
+#[cfg(not(loom))]
+#[must_use = "the permits are given back at once"]
+#[derive(Debug)]
+pub struct OwnedSemaphoreGuard {
+    semaphore: Arc<Semaphore>,
+    permits: usize,
+}
+
+#[cfg(not(loom))]
+impl OwnedSemaphoreGuard {
+    /// As [`SemaphoreGuard::forget`].
+    pub fn forget(mut self) {
+        self.permits = 0;
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for OwnedSemaphoreGuard {
     fn drop(&mut self) {
         self.semaphore.release(self.permits);
     }

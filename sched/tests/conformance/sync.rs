@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use morestack::channel::bounded;
 use morestack::sync::{
-    Barrier, Condvar, MappedRwLockWriteGuard, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    Semaphore, WaitGroup,
+    Barrier, Condvar, LazyLock, MappedRwLockWriteGuard, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard,
+    RwLockWriteGuard, Semaphore, WaitGroup,
 };
 
 use super::*;
@@ -301,6 +301,97 @@ behaviours! {
             assert!(threads.into_iter().all(Handle::join));
             assert_eq!(made.load(SeqCst), 1);
         }
+    }
+
+    fn once_lock_that_fails_and_is_waited_for(context) {
+        let cell = Arc::new(OnceLock::new());
+        let waiters = context.start_all(3, |_| {
+            let cell = cell.clone();
+            move || *cell.wait()
+        });
+        // What fails, by an error or a panic, ends no wait.
+        assert_eq!(cell.get_or_try_init(|| Err("no")), Err("no"));
+        assert!(context.start({
+            let cell = cell.clone();
+            move || _ = cell.get_or_init(|| silent_panic())
+        }).result().is_err());
+        assert_eq!(cell.get(), None);
+        assert_eq!(cell.get_or_try_init(|| Ok::<_, ()>(7)), Ok(&7));
+        assert_eq!(cell.get_or_try_init(|| Err(())), Ok(&7));
+        assert!(waiters.into_iter().all(|waiter| waiter.join() == 7));
+        assert_eq!(*cell.wait(), 7);
+    }
+
+    fn lazy_lock_as_a_value(context) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let lazy = Arc::new(LazyLock::new({
+            let calls = calls.clone();
+            move || {
+                calls.fetch_add(1, SeqCst);
+                morestack::sleep(MS);
+                vec![1, 2, 3]
+            }
+        }));
+        assert!(format!("{lazy:?}").contains("None") && calls.load(SeqCst) == 0);
+        let threads = context.start_all(6, |_| {
+            let lazy = lazy.clone();
+            move || lazy.len()
+        });
+        assert!(threads.into_iter().all(|thread| thread.join() == 3));
+        assert_eq!((LazyLock::force(&lazy)[1], calls.load(SeqCst)), (2, 1));
+        assert_eq!(*LazyLock::<u8>::default(), 0);
+        // The function goes with it if it was not called, and when it was.
+        let drops = Drops::default();
+        let uses = |token: Token| LazyLock::new(move || drop(token));
+        drop(uses(drops.token()));
+        assert_eq!(drops.count(), 1);
+        let used = uses(drops.token());
+        LazyLock::force(&used);
+        assert_eq!(drops.count(), 2);
+        drop(used);
+        assert_eq!(drops.count(), 2);
+        // As std's: there is no second attempt.
+        let broken = LazyLock::new(|| -> u8 { silent_panic() });
+        assert!((0..2).all(|_| catch_unwind(AssertUnwindSafe(|| *broken)).is_err()));
+    }
+
+    /// A cancelled one that makes the value makes it.
+    fn lazy_lock_is_not_cancelled(context) {
+        let (entered, in_it) = bounded(1);
+        let lazy = Arc::new(LazyLock::new(move || {
+            entered.send(()).unwrap();
+            morestack::sleep(5 * MS);
+            7
+        }));
+        let first = morestack::spawn({
+            let lazy = lazy.clone();
+            move || {
+                assert_eq!(**lazy, 7);
+                morestack::park();
+            }
+        });
+        in_it.recv().unwrap();
+        first.cancel();
+        assert!(first.join().unwrap_err().is::<morestack::Cancelled>());
+        assert_eq!(**lazy, 7);
+    }
+
+    fn permits_that_travel(context) {
+        let semaphore = Arc::new(Semaphore::new(3));
+        let two = semaphore.clone().acquire_many_owned(2);
+        let one = semaphore.clone().try_acquire_owned().unwrap();
+        assert!(semaphore.clone().try_acquire_many_owned(1).is_none());
+        let waits = context.start({
+            let semaphore = semaphore.clone();
+            move || semaphore.acquire_owned().forget()
+        });
+        context.start(move || drop(two)).join();
+        waits.join();
+        // One was forgotten, one is out.
+        assert_eq!(semaphore.available_permits(), 1);
+        // It keeps what it is of.
+        drop(semaphore);
+        drop(one);
     }
 
     fn semaphore_counts(context) {

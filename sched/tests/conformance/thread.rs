@@ -3,10 +3,14 @@
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::collections::HashSet;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use morestack::channel::{bounded, unbounded};
-use morestack::{Builder, JoinHandle, ScopedJoinHandle, Thread, ThreadId, current, park, park_timeout, scope, sleep};
+use morestack::channel::{Receiver, Sender, bounded, unbounded};
+use morestack::sync::{Barrier, Condvar, LazyLock, OnceLock, Semaphore, WaitGroup};
+use morestack::{
+    Builder, CancelHandle, JoinHandle, ScopedJoinHandle, Thread, ThreadId, current, park, park_timeout, scope, sleep,
+};
 
 use super::*;
 
@@ -18,6 +22,24 @@ const _: () = {
     sent_and_shared::<Thread>();
     sent_and_shared::<ThreadId>();
     assert!(size_of::<Option<ThreadId>>() == size_of::<ThreadId>());
+};
+
+/// Handles, channels and locks may be used on both sides of a `catch_unwind`, as std's.
+const _: () = {
+    const fn unwinds<T: UnwindSafe + RefUnwindSafe>() {}
+    unwinds::<JoinHandle<UnsafeCell<u8>>>();
+    unwinds::<ScopedJoinHandle<'static, UnsafeCell<u8>>>();
+    unwinds::<CancelHandle>();
+    unwinds::<Thread>();
+    unwinds::<Runtime>();
+    unwinds::<Sender<UnsafeCell<u8>>>();
+    unwinds::<Receiver<UnsafeCell<u8>>>();
+    unwinds::<Barrier>();
+    unwinds::<Condvar>();
+    unwinds::<Semaphore>();
+    unwinds::<WaitGroup>();
+    unwinds::<OnceLock<u8>>();
+    unwinds::<LazyLock<u8>>();
 };
 
 behaviours! {

@@ -2,7 +2,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::MutexGuard as StdGuard;
 
-use morestack::sync::{Condvar, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use morestack::sync::{Condvar, LazyLock, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 fn sent<T: Send>() {}
 fn shared<T: Sync>() {}
@@ -16,6 +16,9 @@ fn locks() {
     shared::<RwLock<StdGuard<'static, u8>>>();
     sent::<OnceLock<Rc<u8>>>();
     shared::<OnceLock<Cell<u8>>>();
+    shared::<LazyLock<Cell<u8>>>();
+    shared::<LazyLock<u8, Rc<u8>>>();
+    sent::<LazyLock<u8, Rc<u8>>>();
     shared::<OnceLock<StdGuard<'static, u8>>>();
 }
 
