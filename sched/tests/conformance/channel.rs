@@ -17,7 +17,7 @@ use super::*;
 /// With and without room, and with room for all.
 const CAPACITIES: [Option<usize>; 5] = [Some(0), Some(1), Some(3), Some(100), None];
 
-fn open<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
+pub(super) fn open<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     capacity.map_or_else(unbounded, bounded)
 }
 

@@ -5,19 +5,22 @@
 //! keeps the contract of `go`: what it lends out of its stack it lends to a `morestack::scope`.
 
 mod channel;
+mod future;
 mod select;
+mod surface;
 mod sync;
 mod thread;
 
 use std::future::pending;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use async_executor::Executor;
-use morestack::Runtime;
+use futures_lite::FutureExt;
+use morestack::{Runtime, block_on};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -96,6 +99,18 @@ impl Context {
                 let green = morestack::spawn(f);
                 Handle::Smol(smol().spawn(green))
             }
+        }
+    }
+
+    /// Starts what drives a future: a thread of this kind, or a task of the executor itself.
+    fn start_future<T: Send + 'static>(self, future: impl Future<Output = T> + Send + 'static) -> Handle<T> {
+        match self {
+            Spawn => Handle::Green(morestack::spawn_future(future)),
+            // SAFETY: by the rule in the header; the future does not move while it is driven.
+            Go => Handle::Green(unsafe { morestack::go(move || block_on(future)) }),
+            Os => Handle::Os(std::thread::spawn(move || block_on(future))),
+            Tokio => Handle::Tokio(TOKIO.spawn(AssertUnwindSafe(future).catch_unwind())),
+            Smol => Handle::Smol(smol().spawn(AssertUnwindSafe(future).catch_unwind())),
         }
     }
 
