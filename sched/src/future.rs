@@ -39,7 +39,7 @@ use crate::g::G;
 use crate::join::JoinHandle;
 use crate::task::GArc;
 use crate::thread::{self, Inner, OsThread};
-use crate::{park, segment};
+use crate::{cancel, park, segment};
 
 /// Runs `future` to its end on the calling thread, and returns its output. A green thread is parked while it waits, and others
 /// run meanwhile; an OS thread blocks.
@@ -78,9 +78,10 @@ where
     crate::spawn(move || block_on(future))
 }
 
-/// Wakes somebody else's task. A waker that panics is not the caller's affair.
+/// Wakes somebody else's task. A waker that panics is not the caller's affair; and that the caller is
+/// [cancelled](crate::cancel) is not the task's.
 pub(crate) fn wake_caught(waker: Waker) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| cancel::never_here(|| waker.wake()))) {
         // The panic hook has reported it. The payload's destructor might panic again.
         std::mem::forget(payload);
     }

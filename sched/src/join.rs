@@ -223,7 +223,7 @@ impl std::error::Error for RuntimeStopped {}
 /// Awaited, by any executor or by [`block_on`](crate::block_on), it waits without blocking the thread, for what
 /// [`join`](JoinHandle::join) returns. Nothing is lost by dropping such an `.await` half-way if the handle is kept
 /// (`(&mut handle).await`): it can be awaited again, or joined. The waker is woken by the worker on which the green thread
-/// ends, or by who stops the runtime.
+/// ends, or by who stops the runtime: it must not wait for a green thread itself.
 ///
 /// ```
 /// let handle = morestack::spawn(|| 6 * 7);

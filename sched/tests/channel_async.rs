@@ -14,7 +14,8 @@ use morestack::channel::{
     Receiver, RecvError, RecvFuture, SendError, SendFuture, Sender, TryRecvError, TrySendError, after, at, bounded,
     never, select, tick, unbounded,
 };
-use morestack::{Runtime, block_on};
+use morestack::sync::Mutex;
+use morestack::{Cancelled, Runtime, block_on};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -607,6 +608,39 @@ fn a_waker_may_do_anything() {
     assert!(poll_with(&mut dropped, &bad()).is_pending());
     drop(dropped);
     assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
+}
+
+/// Who has completed the operation of a task, and is cancelled while it wakes that, has woken it.
+#[test]
+fn a_cancelled_sender_wakes_whom_it_has_served() {
+    #[derive(Default)]
+    struct Queue(Mutex<()>, AtomicUsize);
+    impl Wake for Queue {
+        fn wake(self: Arc<Self>) {
+            let _locked = self.0.lock();
+            self.1.fetch_add(1, SeqCst);
+        }
+    }
+    let rt = Runtime::builder().workers(2).build().unwrap();
+    for tied in [true, false] {
+        let (s, r) = bounded(0);
+        let queue = Arc::new(Queue::default());
+        let mut receives = r.recv_async();
+        assert!(poll_with(&mut receives, &queue.clone().into()).is_pending());
+        let locked = queue.0.lock();
+        let sends = move || {
+            s.send(1).unwrap();
+            morestack::park();
+        };
+        // SAFETY: it lends its stack to nobody but the channel.
+        let sender = if tied { rt.spawn(sends) } else { unsafe { rt.go(sends) } };
+        std::thread::sleep(5 * MS);
+        sender.cancel();
+        std::thread::sleep(2 * MS);
+        drop(locked);
+        assert!(sender.join().unwrap_err().is::<Cancelled>());
+        assert_eq!((queue.1.load(SeqCst), poll(&mut receives)), (1, Poll::Ready(Ok(1))));
+    }
 }
 
 #[test]

@@ -92,9 +92,9 @@ struct Node<T> {
 impl<T> Node<T> {
     /// A node that waits with this in its slot.
     fn new(waiter: Waiter, value: MaybeUninit<T>) -> NonNull<Node<T>> {
-        let node = Box::new(Node { sudog: Sudog::default(), slot: UnsafeCell::new(value) });
+        let node = Box::leak(Box::new(Node { sudog: Sudog::default(), slot: UnsafeCell::new(value) }));
         node.sudog.begin_contested(waiter, node.slot.get());
-        NonNull::from(Box::leak(node))
+        NonNull::from(node)
     }
 
     /// Frees it. What became of its wait, and what is in its slot.
