@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use futures_lite::future;
 use morestack::channel::{self, Receiver, Sender, bounded, select, unbounded};
 use morestack::sync::{Barrier, Condvar, Mutex, OnceLock, RwLock, Semaphore, WaitGroup};
 use morestack::{
@@ -324,6 +325,158 @@ fn values_survive_a_race() {
                 received.fetch_add(*n, SeqCst);
             }
             assert_eq!(sent.load(SeqCst), received.load(SeqCst));
+        }
+    }
+}
+
+/// What became of each value.
+#[derive(Default)]
+struct Log(Vec<[AtomicBool; 4]>);
+
+const MADE: usize = 0;
+const SENT: usize = 1;
+const RECEIVED: usize = 2;
+const DROPPED: usize = 3;
+
+impl Log {
+    fn note(&self, id: usize, what: usize) {
+        assert!(!self.0[id][what].swap(true, SeqCst), "value {id} twice: {what}");
+    }
+
+    fn has(&self, id: usize, what: usize) -> bool {
+        self.0[id][what].load(SeqCst)
+    }
+}
+
+struct Logged(usize, Arc<Log>);
+
+impl Logged {
+    fn new(id: usize, log: &Arc<Log>) -> Logged {
+        log.note(id, MADE);
+        Logged(id, log.clone())
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        self.1.note(self.0, DROPPED);
+    }
+}
+
+/// Sends by each of its ways, until it is cancelled.
+fn send_for_ever(to: &Sender<Logged>, other: &Sender<Logged>, ids: &AtomicUsize, log: &Arc<Log>) {
+    let tick = Duration::from_micros(30);
+    for way in ids.load(SeqCst).. {
+        let id = ids.fetch_add(2, SeqCst);
+        if id >= log.0.len() {
+            return;
+        }
+        let value = Logged::new(id, log);
+        // No point between a success and the note of it.
+        let sent = match way % 6 {
+            0 => to.send(value).is_ok(),
+            1 => to.send_timeout(value, tick).is_ok(),
+            2 => block_on(to.send_async(value)).is_ok(),
+            3 => block_on(future::or(async { to.send_async(value).await.is_ok() }, async {
+                channel::after(tick).recv_async().await.unwrap();
+                false
+            })),
+            4 => select! {
+                send(to, value) -> sent => sent.is_ok(),
+                default(tick) => false,
+            },
+            _ => {
+                let other_value = Logged::new(id + 1, log);
+                select! {
+                    send(to, value) -> sent => sent.is_ok(),
+                    send(other, other_value) -> sent => {
+                        if sent.is_ok() {
+                            log.note(id + 1, SENT);
+                        }
+                        false
+                    }
+                }
+            }
+        };
+        if sent {
+            log.note(id, SENT);
+        }
+    }
+}
+
+/// The same of receiving.
+fn receive_for_ever(from: &Receiver<Logged>, other: &Receiver<Logged>, log: &Log) {
+    let tick = Duration::from_micros(30);
+    for way in 0.. {
+        let value = match way % 6 {
+            0 => from.recv().ok(),
+            1 => from.recv_timeout(tick).ok(),
+            2 => block_on(from.recv_async()).ok(),
+            3 => block_on(future::or(async { from.recv_async().await.ok() }, async {
+                channel::after(tick).recv_async().await.unwrap();
+                None
+            })),
+            4 => select! {
+                recv(from) -> value => value.ok(),
+                recv(other) -> value => value.ok(),
+            },
+            _ => select! {
+                recv(other) -> value => value.ok(),
+                default(tick) => None,
+            },
+        };
+        if let Some(value) = value {
+            log.note(value.0, RECEIVED);
+        }
+    }
+}
+
+/// The same of each way of waiting in channels, while stacks freeze, and with OS threads in between.
+#[test]
+fn values_survive_every_way_of_waiting() {
+    let rounds = if cfg!(debug_assertions) { 30 } else { 150 };
+    for (workers, tied) in [(1, true), (1, false), (2, true), (2, false)] {
+        let freeze = Some(Duration::from_millis(1));
+        let rt = Runtime::builder().workers(workers).freeze_after(freeze).build().unwrap();
+        for round in 0..rounds {
+            let log = Arc::new(Log((0..20_000).map(|_| Default::default()).collect()));
+            let ids = Arc::new(AtomicUsize::new(0));
+            let channels = [0, round as usize % 3].map(bounded::<Logged>);
+            let crowd: Vec<JoinHandle<()>> = (0..8)
+                .map(|n| {
+                    let (mut channels, log, ids) = (channels.clone(), log.clone(), ids.clone());
+                    if n % 4 > 1 {
+                        channels.reverse();
+                    }
+                    start(&rt, tied, move || {
+                        let [(s, r), (s2, r2)] = channels;
+                        if n % 2 == 0 { send_for_ever(&s, &s2, &ids, &log) } else { receive_for_ever(&r, &r2, &log) }
+                    })
+                })
+                .collect();
+            let outside = std::thread::spawn({
+                let (r, log) = (channels[0].1.clone(), log.clone());
+                move || {
+                    while let Ok(value) = r.recv_timeout(SHORT) {
+                        log.note(value.0, RECEIVED);
+                    }
+                }
+            });
+            std::thread::sleep(Duration::from_micros(100 * (round % 20)));
+            for n in 0..crowd.len() {
+                crowd[(n * 3 + round as usize) % 8].cancel();
+                (0..round % 64).for_each(|_| spin_loop());
+            }
+            crowd.into_iter().for_each(|handle| _ = handle.join());
+            outside.join().unwrap();
+            for (_, r) in &channels {
+                r.try_iter().for_each(|value| log.note(value.0, RECEIVED));
+            }
+            drop(channels);
+            for id in 0..log.0.len() {
+                assert_eq!(log.has(id, MADE), log.has(id, DROPPED), "{id} was lost");
+                assert!(log.has(id, RECEIVED) || !log.has(id, SENT), "{id} was sent, and received by nobody");
+            }
         }
     }
 }
