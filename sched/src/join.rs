@@ -315,7 +315,7 @@ impl<T> JoinHandle<T> {
     /// | in [`park`](crate::park()), [`sleep`](crate::sleep), `join`, [`block_on`](crate::block_on), a channel operation, `select!`, or waiting for what is in [`sync`](crate::sync) | it leaves the queue, and unwinds; an operation that was completed before counts |
     /// | running | the next such wait, [`yield_now`](crate::yield_now), or within a few time slices a [`#[prologue]`](macro@crate::prologue) or [`checkpoint`](crate::checkpoint) |
     /// | in [`without_preemption`](crate::without_preemption), in a destructor during a panic | not there: afterwards |
-    /// | in [`blocking`](crate::blocking()), at the end of a [`scope`](crate::scope()), in [`Runtime::run`](crate::Runtime::run) | when that has returned |
+    /// | in [`blocking`](crate::blocking()), at the end of a [`scope`](crate::scope()), in [`Runtime::run`](crate::Runtime::run), in the initialiser of a [`LazyLock`](crate::sync::LazyLock) | when that has returned |
     ///
     /// Whoever catches the payload ends by its next wait all the same. The payload is no panic: no message is printed. A value
     /// that was to be sent is dropped; one that was received is not lost. Where panics abort the process (`panic = "abort"`), so does this.

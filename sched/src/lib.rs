@@ -169,7 +169,12 @@ pub mod __private {
     }
 }
 
-/// The README's example, as a test.
+/// The examples of the pages, as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../docs/api.md")]
+    struct Api;
+}

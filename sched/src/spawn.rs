@@ -111,8 +111,8 @@ where
 /// The green threads of one worker take turns on one OS thread: whenever one waits, yields or is preempted. So do not let
 /// that happen
 ///
-/// - **while a `std::sync` lock is held, or a `OnceLock` or `LazyLock` is being initialised**: another green thread of the
-///   worker that wants it blocks the OS thread, and the owner with it, for ever;
+/// - **while a `std::sync` lock is held, or a `OnceLock` or `LazyLock` of std's is being initialised**: another green thread of
+///   the worker that wants it blocks the OS thread, and the owner with it, for ever. Those in [`sync`](crate::sync) park;
 /// - **while a `RefCell` in a thread-local is borrowed**: another may find it borrowed and panic;
 /// - **in the initialiser of a `thread_local!`, or inside of a thread-local that is set and restored around a call**
 ///   (`scoped-tls`): std and such crates take for granted that the OS thread does nothing else meanwhile, and memory is

@@ -13,6 +13,14 @@
 //! squares.join().unwrap();
 //! ```
 //!
+//! # Cancellation
+//!
+//! A green thread that is [cancelled](crate::JoinHandle::cancel) while it waits here leaves the queue, as if it had not come, and
+//! unwinds. What it wanted to send is dropped. An operation that was completed before counts: it returns, with the value if it
+//! received one, and the next wait unwinds.
+//!
+//! # Inside
+//!
 //! | module | what |
 //! |---|---|
 //! | `sudog` | a wait in a queue, and the stack that it lends out |
@@ -85,6 +93,13 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 /// A channel that holds as many values as memory does: sending never waits.
+///
+/// ```
+/// let (sender, receiver) = morestack::channel::unbounded();
+/// (0..1000).for_each(|n| sender.send(n).unwrap());
+/// drop(sender);
+/// assert_eq!(receiver.into_iter().count(), 1000);
+/// ```
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     channel(None)
 }
@@ -336,6 +351,15 @@ impl<T> Sender<T> {
     /// # Errors
     ///
     /// There is no room, or with a capacity of 0 no receiver waits; or all receivers are gone. The value comes back.
+    ///
+    /// ```
+    /// use morestack::channel::{TrySendError, bounded};
+    /// let (sender, receiver) = bounded(1);
+    /// sender.try_send(1).unwrap();
+    /// assert_eq!(sender.try_send(2), Err(TrySendError::Full(2)));
+    /// drop(receiver);
+    /// assert_eq!(sender.try_send(2), Err(TrySendError::Disconnected(2)));
+    /// ```
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         check_room::<T>();
@@ -506,6 +530,14 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// The channel is empty and all senders are gone.
+    ///
+    /// ```
+    /// use morestack::channel::{RecvError, bounded};
+    /// let (sender, receiver) = bounded(0);
+    /// let sends = morestack::spawn(move || sender.send("here"));
+    /// assert_eq!((receiver.recv(), receiver.recv()), (Ok("here"), Err(RecvError)));
+    /// sends.join().unwrap().unwrap();
+    /// ```
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
         check_room::<T>();
@@ -537,6 +569,15 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// There is none; or there will not be one any more.
+    ///
+    /// ```
+    /// use morestack::channel::{TryRecvError, bounded};
+    /// let (sender, receiver) = bounded(1);
+    /// assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+    /// sender.send(1).unwrap();
+    /// drop(sender);
+    /// assert_eq!((receiver.try_recv(), receiver.try_recv()), (Ok(1), Err(TryRecvError::Disconnected)));
+    /// ```
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         check_room::<T>();

@@ -39,6 +39,12 @@
 //! Who comes to its deadline leaves the queue, and those behind it go on as if it had never been there. What it was given at
 //! the last moment it keeps.
 //!
+//! # Cancellation
+//!
+//! To wait here is a point of [cancellation](crate::JoinHandle::cancel), and so is locking, as a safepoint: the green thread leaves
+//! the queue as at a deadline, and unwinds. What it was given at the last moment it keeps, a lock, a permit or a notification,
+//! and the next wait unwinds. [`Condvar`] locks the mutex again before. Unlocking, notifying, and what only tries, never unwind.
+//!
 //! # Panics
 //!
 //! No lock is poisoned: a guard that is dropped by a panic unlocks.
