@@ -15,10 +15,14 @@
 //! | `stack`, `stackguard0` | the owner of the stack (S20: Running's M, or whoever holds the Scan bit) | on g0, while the green thread does not run |
 //! | `sched` | `mcall`, `morestack` (save); `gogo` (consume); copystack (relocate) | save: by the running thread itself; the rest as above |
 //! | `m` | the M that runs it | before `gogo` |
+//! | `spare`, `fixed` | the owner, as above; and `__morestack`, in the running thread itself | |
 //! | `MHead` | its own OS thread only | |
 
 use core::mem::offset_of;
 use core::ptr;
+
+#[cfg(morestack_side_stacks)]
+use crate::prologue::{STACK_GUARD, STACK_SMALL_AUTOMATIC};
 
 /// The bounds of a stack: exactly `[lo, hi)`, with nothing implicit on either side. The size is a power of two.
 #[repr(C)]
@@ -64,11 +68,26 @@ pub struct Gobuf {
     pub bx: usize,
     /// What `mcall` or `morestack` returns when the context is resumed (Go's `gobuf.ret`); cleared by `gogo`.
     pub ret: usize,
+    /// Where its [side stack](crate::side) goes on.
+    #[cfg(morestack_side_stacks)]
+    pub side: usize,
 }
+
+/// Assembly knows the place of `side` relative to `sp`: the name of a constant may not be there for nothing in plain builds.
+#[cfg(morestack_side_stacks)]
+const _: () = assert!(offset_of!(Gobuf, side) == offset_of!(Gobuf, sp) + 40);
 
 impl Gobuf {
     /// A context that nothing was saved in.
-    pub const EMPTY: Gobuf = Gobuf { sp: 0, pc: 0, bp: 0, bx: 0, ret: 0 };
+    pub const EMPTY: Gobuf = Gobuf {
+        sp: 0,
+        pc: 0,
+        bp: 0,
+        bx: 0,
+        ret: 0,
+        #[cfg(morestack_side_stacks)]
+        side: 0,
+    };
 }
 
 /// The head of every `G`, green thread or g0: all that assembly reads and writes of it.
@@ -86,12 +105,72 @@ pub struct GHead {
     pub sched: Gobuf,
     /// The OS thread that runs it, while it runs.
     pub m: *mut MHead,
+    /// Segments of its stack that are not in use, the next one first: see [`Link`]. Null where there is none.
+    #[cfg(morestack_side_stacks)]
+    pub spare: *mut Link,
+    /// The end of a frame on `stack` that must not move; as long as the stack pointer is below, that frame is there. 0: none known.
+    #[cfg(morestack_side_stacks)]
+    pub fixed: usize,
 }
+
+/// What stands at the top of a segment: a stack on which a function runs whose caller is on another one, since that one cannot grow.
+/// [`crate::segment`] has the picture.
+#[cfg(morestack_side_stacks)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// The caller's frame pointer; and `rbp` points here, so that frame pointers are a chain.
+    pub bp: usize,
+    /// The return address into the caller, a copy for whoever walks along that chain.
+    pub pc: usize,
+    /// Where the stack below ends: at the return address of the call of `__morestack`.
+    pub sp: usize,
+    /// The stack below.
+    pub below: Stack,
+    /// Its `fixed`.
+    pub fixed: usize,
+    /// The segment itself.
+    pub segment: Stack,
+    /// The largest frame that it takes.
+    pub room: usize,
+    /// The next spare one.
+    pub next: *mut Link,
+}
+
+#[cfg(morestack_side_stacks)]
+impl Link {
+    /// Puts the link of a segment to its top, and returns it.
+    ///
+    /// # Safety
+    ///
+    /// The segment is writable, and nobody else uses it.
+    pub unsafe fn put(segment: Stack, next: *mut Link) -> *mut Link {
+        let link = (segment.hi - size_of::<Link>()) as *mut Link;
+        let room = segment.size() - STACK_GUARD - size_of::<Link>() - STACK_SMALL_AUTOMATIC;
+        let below = Stack::NONE;
+        // SAFETY: by the contract. Stacks end at page boundaries, so it is aligned.
+        unsafe { link.write(Link { bp: 0, pc: 0, sp: 0, below, fixed: 0, segment, room, next }) };
+        link
+    }
+}
+
+// Calls are made with `rsp` at a link.
+#[cfg(morestack_side_stacks)]
+const _: () = assert!(size_of::<Link>().is_multiple_of(16));
 
 impl GHead {
     /// A head without a stack and without a context.
     pub const fn new() -> GHead {
-        GHead { stack: Stack::NONE, stackguard0: 0, sched: Gobuf::EMPTY, m: ptr::null_mut() }
+        GHead {
+            stack: Stack::NONE,
+            stackguard0: 0,
+            sched: Gobuf::EMPTY,
+            m: ptr::null_mut(),
+            #[cfg(morestack_side_stacks)]
+            spare: ptr::null_mut(),
+            #[cfg(morestack_side_stacks)]
+            fixed: 0,
+        }
     }
 }
 
@@ -144,3 +223,22 @@ pub(crate) const M_G0: usize = offset_of!(MHead, g0);
 pub(crate) const M_MOREBUF_PC: usize = offset_of!(MHead, morebuf.pc);
 pub(crate) const M_MOREBUF_SP: usize = offset_of!(MHead, morebuf.sp);
 pub(crate) const M_NEWSTACK: usize = offset_of!(MHead, newstack);
+
+#[cfg(morestack_side_stacks)]
+pub(crate) mod link {
+    use super::{GHead, Link};
+    use core::mem::offset_of;
+
+    pub(crate) const G_SPARE: usize = offset_of!(GHead, spare);
+    pub(crate) const G_FIXED: usize = offset_of!(GHead, fixed);
+    pub(crate) const BP: usize = offset_of!(Link, bp);
+    pub(crate) const PC: usize = offset_of!(Link, pc);
+    pub(crate) const SP: usize = offset_of!(Link, sp);
+    pub(crate) const BELOW_LO: usize = offset_of!(Link, below.lo);
+    pub(crate) const BELOW_HI: usize = offset_of!(Link, below.hi);
+    pub(crate) const FIXED: usize = offset_of!(Link, fixed);
+    pub(crate) const LO: usize = offset_of!(Link, segment.lo);
+    pub(crate) const HI: usize = offset_of!(Link, segment.hi);
+    pub(crate) const ROOM: usize = offset_of!(Link, room);
+    pub(crate) const NEXT: usize = offset_of!(Link, next);
+}

@@ -7,6 +7,8 @@
 //! | [`switch`](crate::gogo) | `gogo`, `mcall`, `switch`, `systemstack`, `on_stack`, the first frame |
 //! | [`prologue`](crate::prologue!) | the check, its four frame classes, its constants |
 //! | [`morestack`](crate::morestack()) | what a failed check calls |
+//! | `segment` | running a function on another stack than its caller's |
+//! | `side` | the second stack of programs that `cargo morestack` built |
 //! | [`split`](crate::detect_vectors) | the same for checks that the compiler puts everywhere |
 //!
 //! This crate knows nothing of scheduling and allocates nothing. It needs Linux on x86-64 with glibc: the check reads
@@ -18,13 +20,20 @@ compile_error!("morestack runs on x86_64-unknown-linux-gnu only");
 mod layout;
 mod morestack;
 mod prologue;
+mod segment;
+mod side;
 mod split;
 mod switch;
 mod tls;
 
+#[cfg(morestack_side_stacks)]
+pub use layout::Link;
 pub use layout::{GHead, Gobuf, MHead, McallFn, Morebuf, Stack};
-pub use morestack::{Raise, morestack};
+pub use morestack::{Raise, is_morestack, morestack};
 pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, prologue_for};
-pub use split::{AUTOMATIC, detect_vectors};
-pub use switch::{Mcall, gogo, mcall, on_stack, switch, switch_publishing, systemstack};
+pub use segment::is_segment_call;
+#[cfg(morestack_side_stacks)]
+pub use side::side_pointer;
+pub use split::{AUTOMATIC, SEGMENT, detect_vectors, is_split};
+pub use switch::{Mcall, gogo, is_start, mcall, on_stack, switch, switch_publishing, systemstack};
 pub use tls::{getg, on_system_stack, set_stackguard, setg, stackguard, stackguard_slot};

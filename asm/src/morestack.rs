@@ -40,6 +40,7 @@
 use core::arch::naked_asm;
 
 use crate::layout::*;
+use crate::side::{side, swap_side};
 use crate::{getg, set_stackguard};
 
 /// What `newstack` may leave in `sched.ret`: a function that unwinds out of the function whose check failed.
@@ -76,6 +77,7 @@ macro_rules! enter_newstack {
             "mov qword ptr [rdi + {BP}], rbp\n",
             "mov qword ptr [rdi + {BX}], rbx\n",
             // Back into the scheduler loop, as mcall(newstack, frame).
+            swap_side!("rdi", "rdx", "rcx", "r10"),
             "mov r8, qword ptr [rsi + {NEWSTACK}]\n",
             "mov rcx, qword ptr [rdx + {GUARD0}]\n",
             "mov qword ptr fs:[rax], rdx\n",
@@ -145,6 +147,11 @@ pub extern "C-unwind" fn morestack(frame: usize) {
         MOREBUF_PC = const M_MOREBUF_PC, MOREBUF_SP = const M_MOREBUF_SP, NEWSTACK = const M_NEWSTACK,
         refuse = sym refuse,
     )
+}
+
+/// Whether this function is [`morestack`], whose frame holds nothing but registers.
+pub fn is_morestack(function: usize) -> bool {
+    function == morestack as *const () as usize
 }
 
 /// Bytes that must be left of the signal stack: the message below needs some 2 KB.

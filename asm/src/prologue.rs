@@ -41,6 +41,10 @@ pub const STACK_PREEMPT: usize = -1314_isize as usize;
 /// A frame of so many bytes needs no subtraction in its check (S10). Go's value.
 pub const STACK_SMALL: usize = 128;
 
+/// The same in the prologue of LLVM's split stacks.
+#[cfg(morestack_side_stacks)]
+pub(crate) const STACK_SMALL_AUTOMATIC: usize = 256;
+
 /// Up to so many bytes of frame the check may subtract from `rsp` without fear of wrap-around (S10). Go's value.
 pub const STACK_BIG: usize = 4096;
 

@@ -14,7 +14,7 @@
 //!          jmp body
 //! ```
 //!
-//! The `ret` is for implementations that run the body on another stack and come back: they call it there.
+//! The `ret` is for [segments](crate::segment): there the body is called, on another stack, and returns.
 //!
 //! # What copystack sees
 //!
@@ -32,6 +32,7 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::layout::*;
 use crate::morestack::{enter_newstack, refuse};
+use crate::side::{side, swap_side};
 
 /// Set in `newstack`'s argument, beside the size of the frame: the check is one that the compiler put there, not the author.
 pub const AUTOMATIC: usize = 1 << AUTOMATIC_BIT;
@@ -64,14 +65,23 @@ macro_rules! vectors {
     };
 }
 
+/// What `newstack` may leave in `sched.ret` beside a [`Raise`](crate::Raise): the function runs on a segment, which it has put ready.
+pub const SEGMENT: usize = 1;
+
+/// Whether this function is the slow path, whose frame holds nothing but registers.
+pub fn is_split(function: usize) -> bool {
+    function == split as *const () as usize
+}
+
 /// See the module header. Entered with r10: bytes of the frame, r11: bytes of arguments on the stack, which stay where they are.
 ///
 /// # Safety
 ///
 /// Not to be called but by a split-stack prologue.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(morestack_side_stacks), unsafe(export_name = "__morestack"))]
+#[cfg_attr(morestack_side_stacks, unsafe(export_name = "morestack_split"))]
 #[unsafe(naked)]
-unsafe extern "C" fn __morestack() {
+unsafe extern "C" fn split() {
     naked_asm!(
         ".cfi_startproc",
         ".cfi_def_cfa rsp, 16",
@@ -97,6 +107,8 @@ unsafe extern "C" fn __morestack() {
         "push rdi",
         "push r8",
         "push r9",
+        "push r10",
+        "push r11",
         // A multiple of 16 below, as the calls need it.
         "movzx ecx, byte ptr [rip + {shift}]",
         "mov eax, 128",
@@ -120,8 +132,10 @@ unsafe extern "C" fn __morestack() {
         "bts r9, {automatic}",
         enter_newstack!(),
         "2:",
-        "test rax, rax",
-        "jne 4f",
+        // The lowest word that a signal leaves alone when all that is above has been popped.
+        "mov qword ptr [rbp - 120], rax",
+        "cmp rax, {segment}",
+        "ja 4f",
         "movzx ecx, byte ptr [rip + {shift}]",
         "cmp ecx, 1",
         "je 5f",
@@ -134,7 +148,9 @@ unsafe extern "C" fn __morestack() {
         "6:",
         vectors!(load "vmovups" "zmm" 64),
         "7:",
-        "lea rsp, [rbp - 96]",
+        "lea rsp, [rbp - 112]",
+        "pop r11",
+        "pop r10",
         "pop r9",
         "pop r8",
         "pop rdi",
@@ -150,6 +166,8 @@ unsafe extern "C" fn __morestack() {
         "pop rbp",
         ".cfi_remember_state",
         ".cfi_def_cfa rsp, 16",
+        // On a segment, where that was asked for.
+        side!("cmp qword ptr [rsp - 128], 1\n", "je morestack_on_segment",),
         "pop r11",
         ".cfi_adjust_cfa_offset -8",
         "inc r11",
@@ -168,7 +186,7 @@ unsafe extern "C" fn __morestack() {
         ".cfi_adjust_cfa_offset -8",
         "jmp rax",
         ".cfi_endproc",
-        shift = sym VECTOR_SHIFT, automatic = const AUTOMATIC_BIT,
+        shift = sym VECTOR_SHIFT, automatic = const AUTOMATIC_BIT, segment = const SEGMENT,
         M = const G_M, G0 = const M_G0, LO = const G_LO, HI = const G_HI,
         SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX, GUARD0 = const G_GUARD0,
         MOREBUF_PC = const M_MOREBUF_PC, MOREBUF_SP = const M_MOREBUF_SP, NEWSTACK = const M_NEWSTACK,

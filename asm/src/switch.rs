@@ -42,6 +42,7 @@ use core::arch::{asm, naked_asm};
 use core::sync::atomic::AtomicU16;
 
 use crate::layout::*;
+use crate::side::{load_side, pop_side, push_side, side, swap_side};
 
 /// What a green thread asked of its scheduler by giving its thread back.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,7 @@ macro_rules! leave_for {
             "mov qword ptr [rsi + {PC}], rcx\n",
             "mov qword ptr [rsi + {BP}], rbp\n",
             "mov qword ptr [rsi + {BX}], rbx\n",
+            swap_side!("rsi", "rdi", "rcx", "rdx"),
             "mov rcx, qword ptr [rdi + {GUARD0}]\n",
             "mov qword ptr fs:[rax], rdi\n",
             "mov qword ptr fs:[0x70], rcx\n",
@@ -142,6 +144,7 @@ pub unsafe fn mcall(f: McallFn, arg: usize) -> usize {
             "mov qword ptr [rdi + {BX}], rbx",
             "mov rsi, qword ptr [rdi + {M}]",
             "mov rsi, qword ptr [rsi + {G0}]",
+            swap_side!("rdi", "rsi", "rcx", "rdx"),
             "mov rcx, qword ptr [rsi + {GUARD0}]",
             "mov qword ptr fs:[rax], rsi",
             "mov qword ptr fs:[0x70], rcx",
@@ -214,6 +217,7 @@ pub unsafe fn switch_publishing(from: *mut GHead, to: *mut GHead, word: *const A
             "mov qword ptr [rsi + {PC}], r10",
             "mov qword ptr [rsi + {BP}], rbp",
             "mov qword ptr [rsi + {BX}], rbx",
+            swap_side!("rsi", "rdi", "r10", "r11"),
             "mov r10, qword ptr [rdi + {GUARD0}]",
             "xor eax, eax",
             "mov qword ptr fs:[r9], rdi",
@@ -232,6 +236,7 @@ pub unsafe fn switch_publishing(from: *mut GHead, to: *mut GHead, word: *const A
             "mov rbx, qword ptr [rdi + {BX}]",
             "jmp rcx",
             "3:",
+            load_side!("rsi", "r10", "r11"),
             "mov r10, qword ptr [rsi + {GUARD0}]",
             "mov qword ptr fs:[r9], rsi",
             "mov qword ptr fs:[0x70], r10",
@@ -314,6 +319,7 @@ unsafe extern "C" fn on_g0(arg: *mut u8, f: extern "C" fn(*mut u8)) {
         "mov rbx, qword ptr fs:[rax]",
         "mov rcx, qword ptr [rbx + {M}]",
         "mov rcx, qword ptr [rcx + {G0}]",
+        push_side!("rcx", "rdx", "r11"),
         "mov rdx, qword ptr [rcx + {GUARD0}]",
         "mov qword ptr fs:[rax], rcx",
         "mov qword ptr fs:[0x70], rdx",
@@ -321,6 +327,7 @@ unsafe extern "C" fn on_g0(arg: *mut u8, f: extern "C" fn(*mut u8)) {
         "sub rsp, 128", // the loop's frame ends at its saved rsp; stay clear of it as of a red zone
         "and rsp, -16",
         "call rsi",
+        pop_side!("rdx", "r11"),
         "mov rax, qword ptr [rip + morestack_g@GOTTPOFF]",
         "mov qword ptr fs:[rax], rbx",
         "mov rdx, qword ptr [rbx + {GUARD0}]",
@@ -379,8 +386,13 @@ impl Gobuf {
         let sp = stack.hi - 16;
         // SAFETY: the caller owns the stack; stacks end at page boundaries, so the words are aligned.
         unsafe { (sp as *mut [usize; 2]).write([0, 0]) };
-        Gobuf { sp, pc: gostart as *const () as usize, bp: 0, bx: entry as *const () as usize, ret: 0 }
+        Gobuf { sp, pc: gostart as *const () as usize, bx: entry as *const () as usize, ..Gobuf::EMPTY }
     }
+}
+
+/// Whether this function is that of the outermost frame of a green thread.
+pub fn is_start(function: usize) -> bool {
+    function == gostart as *const () as usize
 }
 
 /// The outermost frame of a green thread: entered by `gogo` with `rdi` = g and `rbx` = the entry function.

@@ -24,7 +24,7 @@
 use crate::arena::os;
 use crate::sys::{self, Access, Advice, PAGE};
 use crate::{FIXED_STACK, Moved, NUM_STACK_ORDERS, Shortage, Stack, StackCache, StackError};
-use crate::{debug, efence, large, pool, stats};
+use crate::{debug, efence, large, pool, side, stats};
 
 /// Bytes below its stack pointer that a function may use without moving it, by the x86-64 ABI.
 const RED_ZONE: usize = 128;
@@ -128,7 +128,7 @@ impl Sweep {
         if self.order == NUM_STACK_ORDERS {
             self.order += 1;
             efence::release_stuck();
-            return Some(large::sweep());
+            return Some(side::sweep() + large::sweep());
         }
         let swept = pool::pool(self.order).sweep_span(self.span);
         match swept {

@@ -30,6 +30,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::pool::pool;
+use crate::side;
 use crate::{FIXED_STACK, NUM_STACK_ORDERS, Shortage, Stack};
 
 /// Bytes of address space that one order of one cache may hold. Only touched pages are memory: of idle green threads'
@@ -63,6 +64,8 @@ const fn capacity(order: usize) -> usize {
 pub struct StackCache {
     los: [[usize; CAPACITY]; NUM_STACK_ORDERS],
     len: Arc<Lengths>,
+    /// Free [side stacks](crate::side_alloc).
+    pub(crate) sides: Vec<usize>,
 }
 
 /// How many stacks a cache holds, by order.
@@ -82,7 +85,7 @@ impl StackCache {
     pub fn new() -> StackCache {
         let len = Arc::new(Lengths::default());
         CACHES.lock().push(len.clone());
-        StackCache { los: [[0; CAPACITY]; NUM_STACK_ORDERS], len }
+        StackCache { los: [[0; CAPACITY]; NUM_STACK_ORDERS], len, sides: Vec::new() }
     }
 
     /// Gives every stack back to the pool (S5).
@@ -90,6 +93,7 @@ impl StackCache {
         for order in 0..NUM_STACK_ORDERS {
             self.release(order, 0);
         }
+        side::release(&mut self.sides);
     }
 
     /// The warmest stack of an order, if there is one: the hit path.

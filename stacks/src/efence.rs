@@ -175,7 +175,7 @@ pub(crate) unsafe fn retire(stack: Stack, new: Stack, why: Moved) {
             WRITTEN.fetch_max(entry + 1, Release);
             TABLE[entry].write(Some(Retired { stack, new, goid: why.goid, pc: why.pc, when: sys::monotonic_ns() }));
             // SAFETY: the caller gave the stack away.
-            if let Some(kind) = unsafe { GUARDS.seal(stack) } {
+            if let Ok(kind) = unsafe { GUARDS.seal(stack) } {
                 queue.push(stack, kind);
                 return;
             }

@@ -170,15 +170,15 @@ impl Guards {
         removed
     }
 
-    /// Makes a whole stack inaccessible and drops its memory. `None` where that cannot be had: nothing has changed but
+    /// Makes a whole stack inaccessible and drops its memory. `Err` where that cannot be had: nothing has changed but
     /// the memory.
     ///
     /// # Safety
     ///
     /// The caller owns the stack. Whoever touches it from now on gets a fault, which is the purpose.
-    pub(crate) unsafe fn seal(&self, stack: Stack) -> Option<Kind> {
+    pub(crate) unsafe fn seal(&self, stack: Stack) -> Result<Kind, Shortage> {
         // SAFETY: the caller owns the stack.
-        unsafe { self.forbid(stack.lo, stack.size()) }.ok()
+        unsafe { self.forbid(stack.lo, stack.size()) }
     }
 
     /// Undoes [`Guards::seal`]: the memory reads as zeroes. `false` as for [`Guards::remove`].
@@ -443,7 +443,7 @@ mod tests {
     fn no_way_left_to_seal_is_said_so() {
         let lo = pages();
         // SAFETY: the pages are the test's.
-        assert_eq!(unsafe { Guards::of(true, 3).seal(Stack { lo, hi: lo + 4 * PAGE }) }, None);
+        assert!(unsafe { Guards::of(true, 3).seal(Stack { lo, hi: lo + 4 * PAGE }) }.is_err());
         assert!(readable(lo));
     }
 

@@ -1,8 +1,15 @@
 //! Images: programs and shared libraries that were built by `cargo morestack`, and what they say of their functions.
 //!
 //! Each has a constructor that reports it here before its code runs, and a destructor that takes it back. What it reports is a
-//! section, `__patchable_function_entries`, in which the compiler has put an address for each function that was *marked*: that of
-//! the byte before the function. Marked are the functions that the authors of the program wrote, and that may be preempted.
+//! section, `__patchable_function_entries`, in which the compiler has put an address for each function that was *marked*: so many
+//! bytes before the function. How many tells what it is marked as:
+//!
+//! | bytes | the function |
+//! |---|---|
+//! | [`OPEN`] | was written by the authors of the program, and may be preempted |
+//! | [`FIXED`] | has locals too large for a side stack: its frame does not move |
+//! | their sum | both |
+//! | [`OWN`] | is of the scheduler |
 //!
 //! The question comes with a return address from within the function, since that is what `__morestack` has. The unwind table says
 //! where the function begins.
@@ -20,10 +27,24 @@ use parking_lot::RwLock;
 
 use crate::framemap::function_start;
 
+/// What a function may be marked as.
+pub const OPEN: usize = 1;
+/// See [`OPEN`].
+pub const FIXED: usize = 2;
+/// See [`OPEN`]. It leaves functions aligned as they are.
+pub const OWN: usize = 16;
+
 /// The addresses of an image's marks, in ascending order.
 struct Image {
     section: *const usize,
     marks: Vec<usize>,
+    has_side_stacks: bool,
+}
+
+impl Image {
+    fn has(&self, start: usize, mark: usize) -> bool {
+        self.marks.binary_search(&(start - mark)).is_ok()
+    }
 }
 
 // SAFETY: the pointer is compared, not followed.
@@ -45,14 +66,14 @@ const ANSWERS: usize = 256;
 ///
 /// To be called by the constructor of an image, with its section.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn morestack_register_image(start: *const usize, end: *const usize) {
+unsafe extern "C" fn morestack_register_image(start: *const usize, end: *const usize, has_side_stacks: bool) {
     if start.is_null() {
         return;
     }
     // SAFETY: by the contract: the section of an image that is loaded, relocated and not written to any more.
     let mut marks = unsafe { std::slice::from_raw_parts(start, end.offset_from_unsigned(start)) }.to_vec();
     marks.sort_unstable();
-    IMAGES.write().push(Image { section: start, marks });
+    IMAGES.write().push(Image { section: start, marks, has_side_stacks });
     CHANGES.fetch_add(1, Release);
 }
 
@@ -101,7 +122,41 @@ pub fn is_marked(ret: usize) -> bool {
 
 fn look_up(ret: usize) -> bool {
     let Some(start) = function_start(ret - 1) else { return false };
-    IMAGES.read().iter().any(|image| image.marks.binary_search(&(start - 1)).is_ok())
+    IMAGES.read().iter().any(|image| image.has(start, OPEN) || image.has(start, OPEN + FIXED))
+}
+
+/// What an image says of the frames of a function.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// If it has the check it has a side stack.
+    Checked,
+    Fixed,
+    /// The scheduler's.
+    Own,
+    /// Of an image that has not reported itself, or has no side stacks.
+    Foreign,
+}
+
+/// Of the function that begins at `start`, in the object with this code.
+pub(crate) fn class(start: usize, code: &std::ops::Range<usize>) -> Class {
+    let images = IMAGES.read();
+    match images.iter().find(|image| code.contains(&(image.section as usize))) {
+        Some(image) if image.has_side_stacks => {
+            if image.has(start, OWN) {
+                Class::Own
+            } else if image.has(start, FIXED) || image.has(start, OPEN + FIXED) {
+                Class::Fixed
+            } else {
+                Class::Checked
+            }
+        }
+        _ => Class::Foreign,
+    }
+}
+
+/// How often images have come and gone.
+pub(crate) fn changes() -> usize {
+    CHANGES.load(Acquire)
 }
 
 #[cfg(test)]
@@ -128,7 +183,7 @@ mod tests {
         let marks = [marked as fn() -> usize as usize - 1];
         assert!(!is_marked(inside(marked)));
         // SAFETY: words that stay where they are until they are taken back.
-        unsafe { morestack_register_image(marks.as_ptr(), marks.as_ptr().add(1)) };
+        unsafe { morestack_register_image(marks.as_ptr(), marks.as_ptr().add(1), false) };
         assert!(is_marked(inside(marked)));
         assert!(!is_marked(inside(other)));
         morestack_unregister_image(marks.as_ptr());

@@ -37,6 +37,7 @@
 //! | [`efence`] | old stacks that fault, and what they were |
 //! | [`debug`](crate::debug_switches) | `MORESTACK_EFENCE`, `MORESTACK_STACK_DEBUG` |
 //! | `fail` | system calls that fail because a test wants it |
+//! | [`side`](crate::side_alloc) | the second stacks of programs that `cargo morestack` built |
 //! | [`stats`](crate::stats()) | accounting |
 //! | [`error`](crate::StackError) | why there is no stack |
 //! | `sys` | the system calls |
@@ -65,6 +66,7 @@ mod guard;
 mod image;
 mod large;
 mod pool;
+mod side;
 mod stats;
 mod sys;
 
@@ -73,11 +75,13 @@ pub use cache::StackCache;
 pub use copystack::{InFlight, Moved, copystack, shrinks, shrinkstack};
 pub use debug::{Switches, debug_switches};
 pub use error::{Shortage, StackError};
+pub use framemap::{Frames, frames};
 pub use freeze::{Frozen, freeze, thaw};
 pub use guard::guard_of;
 pub use image::is_marked;
 pub use large::was_used;
 pub use morestack_asm::{STACK_GUARD, Stack};
+pub use side::{SIDE_LOCALS, SIDE_STACK, round_side_size, side_alloc, side_free, side_gap};
 pub use stats::{StackStats, stats};
 
 /// The smallest stack. Half of it may be [`STACK_GUARD`]; of the rest most green threads touch a page or two, and only

@@ -78,6 +78,7 @@
 //! # Ok::<(), morestack_stacks::framemap::FrameMapError>(())
 //! ```
 
+mod movable;
 mod unwind;
 mod walk;
 
@@ -90,6 +91,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::RwLock;
 
+pub use movable::{Frames, frames};
 pub(crate) use walk::walk;
 pub use walk::{WalkStats, stats};
 
@@ -97,7 +99,7 @@ const WORD: usize = size_of::<u64>();
 
 /// Where the function begins that the code at `pc` is in; none where no unwind table says so.
 pub(crate) fn function_start(pc: usize) -> Option<usize> {
-    unwind::Unwinder::with(|unwinder| unwinder.function_start(pc))
+    unwind::Unwinder::with(|unwinder| unwinder.function(pc).map(|(start, _)| start))
 }
 
 /// What the frames of a range of code look like. See the [module](self) for the layout.

@@ -47,13 +47,16 @@ const KEPT: [gimli::Register; Register::COUNT] =
 
 /// What a table may find a frame by.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Base {
+pub(super) enum Base {
     Sp,
     /// An index of [`KEPT`].
     Kept(usize),
 }
 
 impl Base {
+    /// The index of `rbp`.
+    pub(super) const BP: usize = Register::Rbp as usize;
+
     /// None for a register that callees may change: it is lost.
     fn new(register: gimli::Register) -> Option<Base> {
         match register {
@@ -72,14 +75,14 @@ impl Base {
 
 /// How to find the caller of the code at one address.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Rule {
-    cfa: Cfa,
-    ret: Saved,
-    kept: [Saved; KEPT.len()],
+pub(super) struct Rule {
+    pub(super) cfa: Cfa,
+    pub(super) ret: Saved,
+    pub(super) kept: [Saved; KEPT.len()],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Cfa {
+pub(super) enum Cfa {
     Register(Base, isize),
     /// What gcc writes where it realigns the stack.
     Expression(&'static [u8]),
@@ -87,7 +90,7 @@ enum Cfa {
 
 /// Where the caller's register is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Saved {
+pub(super) enum Saved {
     Same,
     /// So far from the CFA.
     At(isize),
@@ -187,8 +190,8 @@ fn evaluate(expression: &'static [u8], initial: Option<usize>, frame: &Frame, wo
 }
 
 /// An executable or shared object with unwind tables.
-struct Object {
-    code: Range<usize>,
+pub(super) struct Object {
+    pub(super) code: Range<usize>,
     table: ParsedEhFrameHdr<Bytes>,
     eh_frame: EhFrame<Bytes>,
     bases: BaseAddresses,
@@ -250,11 +253,18 @@ pub(super) struct Unwinder {
     /// Rules by a hash of their address; a collision overwrites.
     rules: Vec<Option<(usize, Rule)>>,
     context: UnwindContext<usize>,
+    pub(super) shapes: super::movable::Shapes,
 }
 
 impl Unwinder {
     fn new() -> Unwinder {
-        Unwinder { objects: Vec::new(), counts: None, rules: vec![None; RULES], context: UnwindContext::new() }
+        Unwinder {
+            objects: Vec::new(),
+            counts: None,
+            rules: vec![None; RULES],
+            context: UnwindContext::new(),
+            shapes: super::movable::Shapes::new(),
+        }
     }
 
     /// Calls `f` with this thread's unwinder, which knows all loaded objects.
@@ -290,6 +300,7 @@ impl Unwinder {
                 unwinder.counts = counts;
                 unwinder.objects.clear();
                 unwinder.rules.fill(None);
+                unwinder.shapes.clear();
             }
             unwinder.objects.extend(Object::new(info));
             0
@@ -319,9 +330,15 @@ impl Unwinder {
         objects.iter().find(|object| object.code.contains(&pc))
     }
 
-    /// Where the function begins that this code is in, by its unwind table.
-    pub(super) fn function_start(&self, pc: usize) -> Option<usize> {
-        Self::object(&self.objects, pc)?.fde(pc).map(|fde| fde.initial_address() as usize)
+    /// Where the function begins that this code is in, by its unwind table, and the object that has it.
+    pub(super) fn function(&self, pc: usize) -> Option<(usize, &Object)> {
+        let object = Self::object(&self.objects, pc)?;
+        object.fde(pc).map(|fde| (fde.initial_address() as usize, object))
+    }
+
+    /// The rule for the code at this address, which is not kept.
+    pub(super) fn rule_of(&mut self, pc: usize) -> Option<Rule> {
+        Self::object(&self.objects, pc)?.rule(pc, &mut self.context)
     }
 }
 

@@ -1,0 +1,146 @@
+//! Side stacks: where the locals are that anything may point at.
+//!
+//! In a build by `cargo morestack` LLVM puts every local whose address leaves its function on a second stack, its SafeStack. What
+//! stays on the first stack is pointed at by nobody but its own frame, so that one can be moved. The second never moves. Its pointer
+//! is a thread-local, `__safestack_unsafe_stack_ptr`, initial-exec, that each function with such locals lowers at its entry and puts
+//! back at its exit and at its landing pads.
+//!
+//! It is the green thread's while that runs, and the OS thread's own on g0. So a switch saves the one and loads the other, as it does
+//! with `rsp`, in the `Gobuf`. The macros here are these instructions; in plain builds, where the thread-local does not exist, they
+//! are nothing.
+//!
+//! An untied green thread may be resumed on another OS thread in the middle of a function. That function puts the pointer back by
+//! an instruction that names `fs:` and a constant offset, so it is the new thread's that it writes.
+
+/// These instructions, in a build with side stacks.
+#[cfg(morestack_side_stacks)]
+macro_rules! side {
+    ($($line:expr,)*) => {
+        concat!($($line,)*)
+    };
+}
+#[cfg(not(morestack_side_stacks))]
+macro_rules! side {
+    ($($line:expr,)*) => {
+        ""
+    };
+}
+
+/// Saves the side pointer in the `Gobuf` of the head in `$from`, and loads that of the head in `$to`.
+macro_rules! swap_side {
+    ($from:literal, $to:literal, $value:literal, $place:literal) => {
+        side!(
+            "mov ",
+            $place,
+            ", qword ptr [rip + __safestack_unsafe_stack_ptr@GOTTPOFF]\n",
+            "mov ",
+            $value,
+            ", qword ptr fs:[",
+            $place,
+            "]\n",
+            "mov qword ptr [",
+            $from,
+            " + {SP} + 40], ",
+            $value,
+            "\n",
+            "mov ",
+            $value,
+            ", qword ptr [",
+            $to,
+            " + {SP} + 40]\n",
+            "mov qword ptr fs:[",
+            $place,
+            "], ",
+            $value,
+            "\n",
+        )
+    };
+}
+
+/// Loads the side pointer of the head in `$from`.
+macro_rules! load_side {
+    ($from:literal, $value:literal, $place:literal) => {
+        side!(
+            "mov ",
+            $place,
+            ", qword ptr [rip + __safestack_unsafe_stack_ptr@GOTTPOFF]\n",
+            "mov ",
+            $value,
+            ", qword ptr [",
+            $from,
+            " + {SP} + 40]\n",
+            "mov qword ptr fs:[",
+            $place,
+            "], ",
+            $value,
+            "\n",
+        )
+    };
+}
+
+/// Keeps the side pointer at `rbp - 16`, and loads that of the head in `$to`.
+macro_rules! push_side {
+    ($to:literal, $value:literal, $place:literal) => {
+        side!(
+            "mov ",
+            $place,
+            ", qword ptr [rip + __safestack_unsafe_stack_ptr@GOTTPOFF]\n",
+            "mov ",
+            $value,
+            ", qword ptr fs:[",
+            $place,
+            "]\n",
+            "mov qword ptr [rbp - 16], ",
+            $value,
+            "\n",
+            "mov ",
+            $value,
+            ", qword ptr [",
+            $to,
+            " + {SP} + 40]\n",
+            "mov qword ptr fs:[",
+            $place,
+            "], ",
+            $value,
+            "\n",
+        )
+    };
+}
+
+/// Puts back what [`push_side`] has kept.
+macro_rules! pop_side {
+    ($value:literal, $place:literal) => {
+        side!(
+            "mov ",
+            $place,
+            ", qword ptr [rip + __safestack_unsafe_stack_ptr@GOTTPOFF]\n",
+            "mov ",
+            $value,
+            ", qword ptr [rbp - 16]\n",
+            "mov qword ptr fs:[",
+            $place,
+            "], ",
+            $value,
+            "\n",
+        )
+    };
+}
+
+pub(crate) use {load_side, pop_side, push_side, side, swap_side};
+
+/// The side pointer of the calling OS thread, or of the green thread that runs on it.
+#[cfg(morestack_side_stacks)]
+#[inline(always)]
+pub fn side_pointer() -> usize {
+    let pointer;
+    // SAFETY: reads one word of this thread's TLS block.
+    unsafe {
+        core::arch::asm!(
+            "mov {p}, qword ptr [rip + __safestack_unsafe_stack_ptr@GOTTPOFF]",
+            "mov {p}, qword ptr fs:[{p}]",
+            p = out(reg) pointer,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    pointer
+}
