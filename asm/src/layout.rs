@@ -146,11 +146,27 @@ impl Link {
     /// The segment is writable, and nobody else uses it.
     pub unsafe fn put(segment: Stack, next: *mut Link) -> *mut Link {
         let link = (segment.hi - size_of::<Link>()) as *mut Link;
-        let room = segment.size() - STACK_GUARD - size_of::<Link>() - STACK_SMALL_AUTOMATIC;
-        let below = Stack::NONE;
+        let (room, below) = (Link::room(segment), Stack::NONE);
         // SAFETY: by the contract. Stacks end at page boundaries, so it is aligned.
         unsafe { link.write(Link { bp: 0, pc: 0, sp: 0, below, fixed: 0, segment, room, next }) };
         link
+    }
+
+    /// Corrects the link of a segment that is in use, and was moved to another place.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the segment, whose link was copied with it.
+    pub unsafe fn moved(segment: Stack) {
+        // SAFETY: by the contract.
+        let link = unsafe { &mut *((segment.hi - size_of::<Link>()) as *mut Link) };
+        link.room = Link::room(segment);
+        link.segment = segment;
+    }
+
+    /// The largest frame of a function that runs on this segment.
+    fn room(segment: Stack) -> usize {
+        segment.size() - STACK_GUARD - size_of::<Link>() - STACK_SMALL_AUTOMATIC
     }
 }
 

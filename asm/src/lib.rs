@@ -34,6 +34,7 @@ pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK
 pub use segment::is_segment_call;
 #[cfg(morestack_side_stacks)]
 pub use side::side_pointer;
+pub use side::{SignalFn, call_on_signal_side};
 pub use split::{AUTOMATIC, SEGMENT, detect_vectors, is_split};
 pub use switch::{Mcall, gogo, is_start, mcall, on_stack, switch, switch_publishing, systemstack};
 pub use tls::{getg, on_system_stack, set_stackguard, setg, stackguard, stackguard_slot};

@@ -144,3 +144,67 @@ pub fn side_pointer() -> usize {
     }
     pointer
 }
+
+/// What a signal handler does: gets the signal, its `siginfo` and its context.
+pub type SignalFn = extern "C" fn(i32, *mut core::ffi::c_void, *mut core::ffi::c_void);
+
+/// Bytes of a signal stack that are left to its frames where a handler has its side stack below them.
+#[cfg(morestack_side_stacks)]
+const SIGNAL_FRAMES: usize = 24 << 10;
+
+/// Calls `handle`, whose side stack is [`SIGNAL_FRAMES`] further down on the signal stack. It may be called where the side pointer is
+/// of no use.
+///
+/// # Safety
+///
+/// On a signal stack of twice that.
+#[cfg(morestack_side_stacks)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn call_on_signal_side(
+    signal: i32,
+    info: *mut core::ffi::c_void,
+    context: *mut core::ffi::c_void,
+    handle: SignalFn,
+) {
+    core::arch::naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "push rbx",
+        ".cfi_offset rbx, -24",
+        "push r12",
+        ".cfi_offset r12, -32",
+        "mov rbx, qword ptr [rip + __safestack_unsafe_stack_ptr@GOTTPOFF]",
+        "mov r12, qword ptr fs:[rbx]",
+        "lea rax, [rsp - {FRAMES}]",
+        "and rax, -16",
+        "mov qword ptr fs:[rbx], rax",
+        "call rcx",
+        "mov qword ptr fs:[rbx], r12",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+        FRAMES = const SIGNAL_FRAMES,
+    )
+}
+
+/// Calls `handle`.
+///
+/// # Safety
+///
+/// None is needed in a build without side stacks.
+#[cfg(not(morestack_side_stacks))]
+pub unsafe extern "C" fn call_on_signal_side(
+    signal: i32,
+    info: *mut core::ffi::c_void,
+    context: *mut core::ffi::c_void,
+    handle: SignalFn,
+) {
+    handle(signal, info, context);
+}

@@ -7,7 +7,7 @@
 //! | address in | message | then |
 //! |---|---|---|
 //! | a stack that was moved or freed (`MORESTACK_EFENCE`) | which green thread, which old stack, when and where it was moved, which rule was broken | abort |
-//! | the guard page of the running green thread | its name, its limit, what to do | abort |
+//! | the guard page of the running green thread, or the gap below its [side stack](crate::side) | its name, its limit, what to do | abort |
 //! | anything else | none | the previous handler |
 
 use std::cell::Cell;
@@ -18,7 +18,7 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use bytesize::ByteSize;
-use morestack_asm::Stack;
+use morestack_asm::{Stack, call_on_signal_side};
 use morestack_stacks::{efence, guard_of};
 
 use crate::g::{G, StackKind};
@@ -62,7 +62,18 @@ fn action(signal: i32, new: Option<&libc::sigaction>) -> Result<libc::sigaction,
     }
 }
 
+/// In a program with side stacks, the one in use may be the one that has run over. Nothing in here has a local on it.
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if m::current().is_some() {
+        // SAFETY: on the signal stack of an M, which is large enough.
+        unsafe { call_on_signal_side(signal, info.cast(), context, handle) }
+    } else {
+        handle(signal, info.cast(), context);
+    }
+}
+
+extern "C" fn handle(signal: i32, info: *mut libc::c_void, context: *mut libc::c_void) {
+    let info = info.cast::<libc::siginfo_t>();
     // SAFETY: the kernel gives a valid siginfo and ucontext to an SA_SIGINFO handler.
     let (addr, pc) = unsafe {
         let context = &*context.cast::<libc::ucontext_t>();
@@ -79,6 +90,16 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
         guard_of(unsafe { (*g.head()).stack }).contains(&addr)
     }) {
         explain_overflow(&mut line, g);
+        die(&line);
+    }
+    if let Some(g) = g.filter(|g| g.side.gap().contains(&addr)) {
+        let _ = writeln!(
+            line,
+            "morestack: green thread '{}' (id {}) overflowed its side stack: its locals need more than there is\n  more room: \
+             RuntimeBuilder::stack_size, MORESTACK_STACK_SIZE",
+            g.label(),
+            g.id
+        );
         die(&line);
     }
     previous(signal, info, context);
@@ -121,14 +142,14 @@ fn explain_old_stack(line: &mut Line, g: Option<&G>, addr: usize, pc: usize, old
 fn explain_overflow(line: &mut Line, g: &G) {
     let _ = write!(line, "morestack: green thread '{}' (id {}) overflowed its stack: ", g.label(), g.id);
     let _ = match g.kind {
-        StackKind::Reserved(size) => writeln!(
+        StackKind::Reserved(class) => writeln!(
             line,
             "it reached the guard page of its {}\n  more room: RuntimeBuilder::stack_size, MORESTACK_STACK_SIZE or \
              Builder::stack(Stack::Reserved(bytes));\n  an error instead of this: mark the functions that recurse with \
              #[morestack::prologue]",
-            ByteSize(size.get() as u64)
+            ByteSize(class.size() as u64)
         ),
-        StackKind::Copying => writeln!(
+        StackKind::Copying | StackKind::Contract => writeln!(
             line,
             "code without #[morestack::prologue] needed more than the {} below the guard\n  mark the functions that \
              recurse or have large frames, with #[prologue(frame = N)] for the latter",

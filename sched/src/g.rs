@@ -34,7 +34,6 @@
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
-use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
@@ -45,6 +44,7 @@ use crate::local::Locals;
 use crate::m::M;
 use crate::parked::Place;
 use crate::sched::Sched;
+use crate::side::{self, Side};
 use crate::site::Site;
 use crate::task::{FIRST_REFS, GArc, VTable};
 use crate::token::Seq;
@@ -79,16 +79,35 @@ impl Status {
 /// How a green thread gets its stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StackKind {
-    /// A fixed address range of so many bytes, committed as touched.
-    Reserved(NonZeroUsize),
-    /// Starts in the smallest class, moved to grow and to shrink.
+    /// A fixed address range of this size, committed as touched.
+    Reserved(Class),
+    /// Starts in the smallest class, moved to grow and to shrink when its frames say that they may ([`crate::side`]).
     Copying,
+    /// The same, but it is the spawner who says that it may be moved at any prologue.
+    Contract,
 }
 
 impl StackKind {
+    /// What those get that ask for nothing.
+    #[inline(always)]
+    pub(crate) fn auto(sched: &Sched) -> StackKind {
+        if side::ON { StackKind::Copying } else { StackKind::reserved(sched.config.stack_size) }
+    }
+
     /// A reserved stack of so many bytes, a size class.
     pub(crate) fn reserved(size: usize) -> StackKind {
-        StackKind::Reserved(NonZeroUsize::new(size).expect("a stack has a size"))
+        StackKind::Reserved(Class(size.ilog2() as u8))
+    }
+}
+
+/// A size class: a power of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class(u8);
+
+impl Class {
+    /// In bytes.
+    pub(crate) fn size(self) -> usize {
+        1 << self.0
     }
 }
 
@@ -149,15 +168,16 @@ pub(crate) struct G {
     pub(crate) sudog: Cell<Option<NonNull<Sudog>>>,
     pub(crate) id: u64,
     pub(crate) name: Option<Box<str>>,
+    pub(crate) side: Side,
 }
 
 /// With what comes behind it for a small closure and result, a [block](crate::blocks); and that, with malloc's own word, is
 /// 256 bytes.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, morestack_side_stacks)))]
 const _: () = assert!(size_of::<G>() <= 232);
 
 // SAFETY: the fields that are not Sync (head, long, grew, first_log, on_segment, calm, seq, preempt_off, frozen, home, locals,
-// unsettled, shield, sudog) are touched by the owner alone, and ownership passes only by the synchronised hand-overs of the module header. `place`
+// unsettled, shield, sudog, side) are touched by the owner alone, and ownership passes only by the synchronised hand-overs of the module header. `place`
 // has rules of its own, in its module.
 unsafe impl Send for G {}
 // SAFETY: as above.
@@ -207,6 +227,7 @@ impl G {
             long: Cell::new(false),
             grew: Cell::new(false),
             first_log: Cell::new(0),
+            side: Side::default(),
         }
     }
 
@@ -245,10 +266,10 @@ impl G {
         std::ptr::eq(self.sched.as_ptr(), sched)
     }
 
-    /// Whether its stack may move. For the owner.
+    /// Whether its stack may move, as far as its kind says. For the owner.
     #[inline(always)]
     pub(crate) fn moves(&self) -> bool {
-        self.kind == StackKind::Copying && !self.on_segment.get()
+        !matches!(self.kind, StackKind::Reserved(_)) && !self.on_segment.get()
     }
 
     /// The name, or a stand-in for messages.

@@ -43,7 +43,8 @@
 //! | `newstack`, `stack`, `site` | a prologue check failed: grow, preempt; how large a stack to start with |
 //! | `scope` | lending a parent's locals |
 //! | `local` | task-locals |
-//! | `segment` | where a copying stack must not move |
+//! | `segment` | where a copying stack by contract must not move |
+//! | `side` | side stacks and segments, in programs that `cargo morestack` built |
 //! | `hold`, `blocking`, `retake` | when a green thread blocks its OS thread: another one takes over |
 //! | `sysmon` | time slices |
 //! | `parked`, `sweep` | freezing and shrinking the stacks of those that wait |
@@ -85,6 +86,7 @@ mod sched;
 mod schedule;
 mod scope;
 mod segment;
+mod side;
 mod site;
 mod spawn;
 mod stack;

@@ -148,6 +148,8 @@ metrics! {
     shrinks,
     /// Bytes copied by growing and shrinking.
     bytes_copied,
+    /// Segments allocated, for functions called above a frame that must not move.
+    segments,
     /// Stacks of green threads that waited for long, packed into small blocks ([`freeze_after`]).
     ///
     /// [`freeze_after`]: crate::RuntimeBuilder::freeze_after

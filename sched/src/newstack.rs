@@ -50,8 +50,8 @@ use std::io::{self, Write};
 use std::panic::resume_unwind;
 use std::sync::atomic::Ordering::Relaxed;
 
-use morestack_asm::{AUTOMATIC, GHead, Raise, STACK_GUARD, STACK_PREEMPT, set_stackguard, systemstack};
-use morestack_stacks::is_marked;
+use morestack_asm::{AUTOMATIC, GHead, Raise, SEGMENT, STACK_GUARD, STACK_PREEMPT, set_stackguard, systemstack};
+use morestack_stacks::{Frames, StackError, frames, is_marked};
 
 use crate::channel::Lent;
 use crate::g::{G, GRef, StackKind, Status};
@@ -60,7 +60,7 @@ use crate::p::P;
 use crate::ready::{Next, ready};
 use crate::sched::Sched;
 use crate::token::Token;
-use crate::{cancel, p, schedule, stack, stress, timers};
+use crate::{cancel, p, schedule, side, stack, stress, timers};
 
 /// Checks in a row that fail for one request where it cannot be answered. Each costs a switch to g0 and back, some 50 ns; so this is
 /// what a request may cost, about a microsecond.
@@ -86,38 +86,77 @@ pub(crate) unsafe fn newstack(head: *mut GHead, check: usize) {
         return go_on(m, g, 0);
     }
     let short = sp.saturating_sub(frame) <= bounds.lo + STACK_GUARD;
-    // SAFETY: owned by this M, suspended.
-    let lent = unsafe { Lent::of(&g) }.is_some();
-    if (short || stress::moves(&g)) && !lent {
-        let limit = m.sched().config.max_stack_size;
-        let size = if short { room_for(bounds.hi - sp + frame, bounds.size(), limit) } else { bounds.size() };
-        let may_grow = g.moves() && size <= limit;
-        let grown = if may_grow { stack::grow(m, &g, size).map_err(Some) } else { Err(None) };
+    let ret = match make_room(m, g, frame, short, automatic) {
+        Ok(ret) => ret,
         // Without need it is stress: nothing is lost if it does not move.
-        if short && let Err(refusal) = grown {
-            if !is_open(m, automatic) {
-                return go_on(m, g, 0);
-            }
+        Err(_) if !short => 0,
+        Err(_) if !is_open(m, automatic) => return go_on(m, g, 0),
+        Err(refusal) => {
             let raise: Raise = match refusal {
-                Some(error) => {
+                Refusal::Memory(error) => {
                     m.refusal.set(Some(error.into()));
                     raise_refusal
                 }
-                None => raise_overflow,
+                Refusal::Limit => raise_overflow,
             };
             return go_on(m, g, raise as usize);
         }
-    }
+    };
     if !automatic && !m.was_in.get() && Token::of_wait(&g).is_cancelled() && cancel::may_raise(&g) {
         let raise: Raise = raise_cancelled;
         return go_on(m, g, raise as usize);
     }
     if !stress::preempts() && !m.p().preempt_requested() {
-        go_on(m, g, 0);
+        go_on(m, g, ret);
     } else if !is_open(m, automatic) {
-        put_off(m, g);
+        put_off(m, g, ret);
     } else {
-        preempt(m, g, frame);
+        preempt(m, g, frame, ret);
+    }
+}
+
+/// Why there is no more room.
+enum Refusal {
+    Limit,
+    Memory(StackError),
+}
+
+/// Makes room for `frame` bytes if `g` is short of it, and moves its stack under stress. What the check is to return: 0, or
+/// [`SEGMENT`].
+fn make_room(m: &M, g: GRef, frame: usize, short: bool, automatic: bool) -> Result<usize, Refusal> {
+    let limit = m.sched().config.max_stack_size;
+    // SAFETY: owned by this M, suspended.
+    let (bounds, sp, lent) = unsafe { ((*g.head()).stack, (*g.head()).sched.sp, Lent::of(&g).is_some()) };
+    // SAFETY: on g0; as above.
+    if unsafe { side::make_room(m, &g, limit) }.is_err() {
+        return Err(Refusal::Limit);
+    }
+    if !(short || stress::moves(&g)) || lent {
+        return Ok(0);
+    }
+    if !g.moves() {
+        return Err(Refusal::Limit);
+    }
+    let size = if short { room_for(bounds.hi - sp + frame, bounds.size(), limit) } else { bounds.size() };
+    let frames = match g.kind {
+        // SAFETY: on g0; as above, and it is not unwinding.
+        StackKind::Copying => unsafe { frames(g.head()) },
+        _ => Frames::Movable { segment: false },
+    };
+    match frames {
+        _ if size > limit => Err(Refusal::Limit),
+        Frames::Movable { segment } => {
+            stack::grow(m, &g, size, segment).map_err(Refusal::Memory)?;
+            Ok(0)
+        }
+        // The frame of a function marked `#[prologue]` is there already: there is the room below the guard.
+        Frames::Fixed(_) if !automatic => Ok(0),
+        Frames::Fixed(end) => {
+            let size = side::segment_size(frame, if short { size } else { 0 });
+            // SAFETY: as above, and suspended in `__morestack`.
+            unsafe { side::put_segment(m, &g, frame, size, end) }.map_err(Refusal::Memory)?;
+            Ok(SEGMENT)
+        }
     }
 }
 
@@ -128,10 +167,10 @@ fn is_open(m: &M, automatic: bool) -> bool {
 }
 
 /// Leaves a request pending, in a function that is not to be preempted.
-fn put_off(m: &M, g: GRef) {
+fn put_off(m: &M, g: GRef, ret: usize) {
     let p = m.p();
     p.stats.preemptions_deferred.add(1);
-    go_on(m, g, 0);
+    go_on(m, g, ret);
     if p.is_patient(PATIENCE) {
         // SAFETY: owned by this M, suspended.
         unsafe { (*g.head()).stackguard0 = STACK_PREEMPT };
@@ -156,29 +195,33 @@ fn room_for(used: usize, size: usize, limit: usize) -> usize {
     size
 }
 
-/// Runs `g` again in the slice it has; `raise` is what `morestack` returns to it.
-fn go_on(m: &M, g: GRef, raise: usize) {
+/// Runs `g` again in the slice it has; `ret` is what the check returns to it.
+fn go_on(m: &M, g: GRef, ret: usize) {
     // SAFETY: owned by this M, suspended.
     unsafe {
         (*g.head()).stackguard0 = stack::guard(&g);
-        (*g.head()).sched.ret = raise;
+        (*g.head()).sched.ret = ret;
     }
     m.stays_in.set(m.was_in.get());
     m.resume(g);
 }
 
 /// S13, where it is allowed and of use.
-fn preempt(m: &M, g: GRef, frame: usize) {
+fn preempt(m: &M, g: GRef, frame: usize, ret: usize) {
     let p = m.p();
-    stack::slice_over(m, &g, frame);
+    if ret == 0 {
+        stack::slice_over(m, &g, frame);
+    }
     if g.preempt_off.get() != 0 {
         p.stats.preemptions_deferred.add(1);
-        return go_on(m, g, 0);
+        return go_on(m, g, ret);
     }
     if !stress::preempts() && !anybody_waits(m) {
         p.next_slice(p::stamp());
-        return go_on(m, g, 0);
+        return go_on(m, g, ret);
     }
+    // SAFETY: owned by this M, suspended.
+    unsafe { (*g.head()).sched.ret = ret };
     p.stats.preemptions.add(1);
     p.stats.answered(timers::now().saturating_sub(p.requested_at.load(Relaxed)));
     m.slice_over.set(true);
@@ -279,10 +322,12 @@ fn raise_refusal() -> ! {
 fn raise_overflow() -> ! {
     let g = m::current_g().expect("newstack resumes green threads only");
     let (limit, setting) = match g.kind {
-        StackKind::Reserved(size) => (size.get(), "stack_size"),
+        StackKind::Reserved(class) => (class.size(), "stack_size"),
         // SAFETY: the running green thread's own head.
-        StackKind::Copying if g.on_segment.get() => (unsafe { (*g.head()).stack.size() }, "stack_size"),
-        StackKind::Copying => (m::current_sched().map_or(0, |s| s.config.max_stack_size), "max_stack_size"),
+        StackKind::Contract if g.on_segment.get() => (unsafe { (*g.head()).stack.size() }, "stack_size"),
+        StackKind::Copying | StackKind::Contract => {
+            (m::current_sched().map_or(0, |s| s.config.max_stack_size), "max_stack_size")
+        }
     };
     let overflow = StackOverflow { limit };
     // On g0: the room that is left here is the unwinder's.

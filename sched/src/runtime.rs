@@ -26,11 +26,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Config};
+use crate::g::StackKind;
 use crate::idle::Workers;
 use crate::join::JoinHandle;
 use crate::metrics::Metrics;
 use crate::sched::Sched;
-use crate::spawn::{self, Attrs};
+use crate::spawn::{self, Attrs, Stack};
 use crate::worker::NoThread;
 use crate::{fault, fork, m, segment, sysmon, worker};
 
@@ -150,14 +151,31 @@ impl Runtime {
         segment::unmoved(|| run_on(&self.sched, f))
     }
 
+    /// What kind of stack its green threads get that ask for none: [`Stack::Copying`] in a program that `cargo morestack` built with side
+    /// stacks, else [`Stack::Reserved`] with its size.
+    ///
+    /// ```
+    /// let runtime = morestack::Runtime::builder().stack_size(1 << 20).build()?;
+    /// // No documentation test is built by `cargo morestack`.
+    /// assert_eq!(runtime.stack_mode(), morestack::Stack::Reserved(1 << 20));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn stack_mode(&self) -> Stack {
+        match StackKind::auto(&self.sched) {
+            StackKind::Reserved(class) => Stack::Reserved(class.size()),
+            StackKind::Copying | StackKind::Contract => Stack::Copying,
+        }
+    }
+
     /// [`spawn`](crate::spawn) on this runtime, from any thread.
+    #[track_caller]
     pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        // SAFETY: everything is 'static, and the green thread is tied and does not move.
-        unsafe { spawn::spawn_unchecked(&self.sched, Attrs::default(), f) }
+        // SAFETY: everything is 'static, and the green thread is tied, and moves only if its frames say that it may.
+        unsafe { spawn::spawn_unchecked(&self.sched, Attrs::spawn(Location::caller()), f) }
     }
 
     /// [`go`](crate::go) on this runtime, from any thread.

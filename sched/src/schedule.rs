@@ -50,7 +50,7 @@ use crate::idle::{Sleep, Workers};
 use crate::m::M;
 use crate::ready::{Next, age, ready};
 use crate::timed::Timer;
-use crate::{direct, join, local, p, parked, stack, stress, task, timers, worker};
+use crate::{direct, join, local, p, parked, side, stack, stress, task, timers, worker};
 
 /// See "Order", 2 and 4.
 pub(crate) const INJECTOR_TICK: u32 = 61;
@@ -549,6 +549,7 @@ pub(crate) unsafe fn start(m: &M, g: GRef, stack: Stack) {
     unsafe {
         (*head).stack = stack;
         (*head).sched = Gobuf::new(stack, gmain);
+        side::start(&g);
         (*head).m = m.head_ptr();
         (*head).stackguard0 = stack::guard(&g);
     }

@@ -1,4 +1,6 @@
-//! Segments: a part of a copying green thread that runs where nothing moves.
+//! Segments: a part of a green thread, copying by contract, that runs where nothing moves.
+//!
+//! One that is copying because its frames may move needs none: what it lends out is on its side stack ([`crate::side`]).
 //!
 //! Where others hold pointers into a green thread's frames, its stack must stay: while a [`scope`](crate::scope()) lends locals
 //! to other green threads, while [`Runtime::run`](crate::Runtime::run) does so, and while [`block_on`](crate::block_on) drives a
@@ -48,7 +50,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use morestack_asm::{Stack, on_stack, set_stackguard, systemstack};
 
-use crate::g::G;
+use crate::g::{G, StackKind};
 use crate::{m, newstack, stack};
 
 /// Calls `f` with no frame of the calling thread moving until it has returned.
@@ -58,7 +60,7 @@ use crate::{m, newstack, stack};
 /// If `f` does, with its payload. Unwinds with an `io::Error` if there is no memory for a segment.
 pub(crate) fn unmoved<R>(f: impl FnOnce() -> R) -> R {
     match m::current_g() {
-        Some(g) if g.moves() => run(g, f),
+        Some(g) if g.moves() && g.kind == StackKind::Contract => run(g, f),
         _ => f(),
     }
 }

@@ -16,7 +16,7 @@ use crate::ready::{Next, ready};
 use crate::sched::Sched;
 use crate::site::Site;
 use crate::task::{self, Job};
-use crate::{Runtime, config, fork, m, runtime};
+use crate::{Runtime, config, fork, m, runtime, side};
 
 /// What may be said of a green thread before it runs.
 #[derive(Default)]
@@ -29,9 +29,14 @@ pub(crate) struct Attrs {
 }
 
 impl Attrs {
+    /// What `spawn` means, called at `site`.
+    pub(crate) fn spawn(site: &'static Location<'static>) -> Attrs {
+        Attrs { site: side::ON.then_some(site), ..Attrs::default() }
+    }
+
     /// What `go` means, called at `site`.
     pub(crate) fn go(site: &'static Location<'static>) -> Attrs {
-        Attrs { stack: Some(StackKind::Copying), site: Some(site), untied: true, ..Attrs::default() }
+        Attrs { stack: Some(StackKind::Contract), site: Some(site), untied: true, ..Attrs::default() }
     }
 }
 
@@ -72,7 +77,7 @@ where
     if fork::is_child() {
         refuse(&fork::error());
     }
-    let kind = attrs.stack.unwrap_or(StackKind::reserved(sched.config.stack_size));
+    let kind = attrs.stack.unwrap_or_else(|| StackKind::auto(sched));
     let m = m::current();
     let id = match m::enter(sched) {
         Some(m) => {
@@ -130,13 +135,14 @@ where
 /// let handle = morestack::spawn(move || words.join(" "));
 /// assert_eq!(handle.join().unwrap(), "green threads");
 /// ```
+#[track_caller]
 pub fn spawn<F, T>(f: F) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    // SAFETY: everything is 'static, and the green thread is tied and does not move.
-    unsafe { spawn_unchecked(here_or_exit(), Attrs::default(), f) }
+    // SAFETY: everything is 'static, and the green thread is tied, and moves only if its frames say that it may.
+    unsafe { spawn_unchecked(here_or_exit(), Attrs::spawn(Location::caller()), f) }
 }
 
 /// Runs `f` as a new green thread on a *copying* stack, *untied*: the smallest and the most mobile.
@@ -254,9 +260,11 @@ impl Builder {
         let stack = match self.stack {
             Stack::Auto => None,
             Stack::Reserved(size) => Some(StackKind::reserved(config::check_stack("stack size", size)?)),
+            Stack::Copying if untied => Some(StackKind::Contract),
             Stack::Copying => Some(StackKind::Copying),
         };
-        let site = (stack == Some(StackKind::Copying)).then_some(site);
+        let copying = stack.map_or(side::ON, |kind| !matches!(kind, StackKind::Reserved(_)));
+        let site = copying.then_some(site);
         Ok(Attrs { name: self.name.map(String::into_boxed_str), stack, site, untied })
     }
 
@@ -306,8 +314,9 @@ impl Builder {
     }
 
     fn safe_attrs(self) -> io::Result<Attrs> {
-        if self.stack == Stack::Copying {
-            let message = "a copying stack by `spawn`: its caller cannot promise what `spawn_untied` and `go` ask for";
+        if self.stack == Stack::Copying && !side::ON {
+            let message = "a copying stack by `spawn` needs a program that `cargo morestack` built: in this one its caller would have \
+                           to promise what `spawn_untied` and `go` ask for";
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
         self.attrs(false, Location::caller())

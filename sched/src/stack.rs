@@ -6,7 +6,8 @@
 
 use morestack_asm::{STACK_GUARD, STACK_PREEMPT, Stack};
 use morestack_stacks::{
-    FIXED_STACK, InFlight, Moved, StackCache, StackError, copystack, shrinks, shrinkstack, stackalloc, stackfree,
+    FIXED_STACK, Frames, InFlight, Moved, StackCache, StackError, copystack, frames, shrinks, shrinkstack, stackalloc,
+    stackfree,
 };
 
 use crate::channel::{self, Lent};
@@ -14,7 +15,7 @@ use crate::g::{G, StackKind, Status};
 use crate::m::M;
 use crate::metrics::PStats;
 use crate::site::{self, Site};
-use crate::stress;
+use crate::{side, stress};
 
 /// Slices without growth after which a green thread that never waits is asked to shrink: a tenth of a second by the default
 /// slice, as long as a wait must be to have the same effect.
@@ -27,8 +28,8 @@ pub(crate) fn alloc(m: &M, g: &G) -> Result<Stack, StackError> {
     // SAFETY: on g0 of an M that holds its P.
     let cache = unsafe { m.p().cache() };
     let stack = match g.kind {
-        StackKind::Reserved(size) => stackalloc(Some(cache), size.get())?,
-        StackKind::Copying => {
+        StackKind::Reserved(class) => stackalloc(Some(cache), class.size())?,
+        StackKind::Copying | StackKind::Contract => {
             let size = g.site.map_or(FIXED_STACK, Site::first_size).min(m.sched().config.max_stack_size);
             match stackalloc(Some(cache), size) {
                 Err(_) if size > FIXED_STACK => stackalloc(Some(cache), FIXED_STACK)?,
@@ -36,6 +37,11 @@ pub(crate) fn alloc(m: &M, g: &G) -> Result<Stack, StackError> {
             }
         }
     };
+    if let Err(error) = side::alloc(m, g) {
+        // SAFETY: as above; nobody has seen it.
+        unsafe { stackfree(Some(m.p().cache()), stack) };
+        return Err(error);
+    }
     g.first_log.set(stack.size().ilog2() as u8);
     m.sched().stacks.add(&m.lot, 1);
     Ok(stack)
@@ -52,7 +58,10 @@ pub(crate) fn free(m: &M, g: &G) {
         site_ended(m, g, site, stack);
     }
     // SAFETY: the green thread is Dead: nothing runs on its stack and nobody refers to it.
-    unsafe { stackfree(Some(m.p().cache()), stack) };
+    unsafe {
+        side::free(m.p().cache(), g);
+        stackfree(Some(m.p().cache()), stack);
+    }
     m.sched().stacks.add(&m.lot, -1);
 }
 
@@ -91,8 +100,8 @@ pub(crate) fn guard(g: &G) -> usize {
     }
 }
 
-/// Moves `g` to a stack of `size` bytes (S14, S15). The status must be Running.
-pub(crate) fn grow(m: &M, g: &G, size: usize) -> Result<(), StackError> {
+/// Moves `g` to a stack of `size` bytes (S14, S15): the whole of it, or the segment that it is on. The status must be Running.
+pub(crate) fn grow(m: &M, g: &G, size: usize, segment: bool) -> Result<(), StackError> {
     // SAFETY: on the thread of `m`; its head is written by `morestack` only.
     let why = Moved { goid: g.id, pc: unsafe { (*m.head.get()).morebuf.pc } };
     in_copystack(g, || {
@@ -100,15 +109,30 @@ pub(crate) fn grow(m: &M, g: &G, size: usize) -> Result<(), StackError> {
         let copied = unsafe { used(g) };
         // SAFETY: as above.
         unsafe { copystack(Some(m.p().cache()), g.head(), size, why) }?;
-        g.grew.set(true);
-        g.calm.set(0);
-        if let Some(site) = g.site {
-            site.grew(size);
+        if segment {
+            // SAFETY: as above.
+            unsafe { side::segment_moved(g.head()) };
+        } else {
+            g.grew.set(true);
+            if let Some(site) = g.site {
+                site.grew(size);
+            }
         }
+        g.calm.set(0);
         m.p().stats.grows.add(1);
         m.p().stats.bytes_copied.add(copied as u64);
         Ok(())
     })
+}
+
+/// Whether the stack of `g` may move now.
+///
+/// # Safety
+///
+/// On a system stack. The caller owns `g`, which is suspended, not unwinding, and not frozen.
+pub(crate) unsafe fn may_move(g: &G) -> bool {
+    // SAFETY: by the contract.
+    g.moves() && (g.kind != StackKind::Copying || unsafe { frames(g.head()) } == Frames::Movable { segment: false })
 }
 
 /// Halves the stack of `g` if less than a quarter of it is in use (S18). Whether it did. A failure to allocate leaves it as
@@ -118,6 +142,10 @@ pub(crate) fn grow(m: &M, g: &G, size: usize) -> Result<(), StackError> {
 ///
 /// On a system stack. The caller owns `g`, which is suspended and not unwinding, and in status CopyStack.
 pub(crate) unsafe fn shrink(g: &G, cache: &mut StackCache, stats: &PStats) -> bool {
+    // SAFETY: by the contract.
+    if !unsafe { shrinks((*g.head()).stack.size(), used(g)) && may_move(g) } {
+        return false;
+    }
     // SAFETY: by the contract.
     let mut lent = unsafe { Lent::of(g) };
     let in_flight = lent.as_mut().map(|lent| lent as &mut dyn InFlight);
@@ -166,6 +194,15 @@ pub(crate) fn slice_over(m: &M, g: &G, frame: usize) {
 /// As for [`shrink`].
 pub(crate) unsafe fn freeze(g: &G, cache: &mut StackCache, stats: &PStats) -> bool {
     // SAFETY: by the contract.
+    if !unsafe { may_move(g) } {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe {
+        side::free_segments(cache, g);
+        side::give_back(g);
+    }
+    // SAFETY: by the contract.
     let mut lent = unsafe { Lent::of(g) };
     let in_flight = lent.as_mut().map(|lent| lent as &mut dyn InFlight);
     // SAFETY: by the contract.
@@ -209,7 +246,10 @@ pub(crate) fn thaw(m: &M, g: &G) -> Result<(), StackError> {
 /// As for [`shrink`].
 pub(crate) unsafe fn give_back(g: &G, stats: &PStats) {
     // SAFETY: by the contract.
-    unsafe { morestack_stacks::give_back((*g.head()).stack, (*g.head()).sched.sp) };
+    unsafe {
+        morestack_stacks::give_back((*g.head()).stack, (*g.head()).sched.sp);
+        side::give_back(g);
+    }
     stats.given_back.add(1);
 }
 

@@ -165,7 +165,7 @@ impl Sweeper {
             return None;
         }
         let g = entry.g();
-        let (parks, copying) = (g.place.parks(), g.kind == StackKind::Copying);
+        let (parks, copying) = (g.place.parks(), !matches!(g.kind, StackKind::Reserved(_)));
         if parks != entry.parks || !is_at_rest(g) {
             if copying {
                 g.place.request_shrink();
