@@ -66,11 +66,9 @@ pub(crate) fn of(path: &Path) -> Result<Coverage, String> {
     })
 }
 
-/// Asks `cargo`, which has just built with these arguments, what it made, and says of each program how much is covered.
-pub(crate) fn report(mut cargo: Command, arguments: &[String]) -> Result<(), String> {
-    let end = arguments.iter().position(|a| a == "--").unwrap_or(arguments.len());
-    let quiet = arguments[..end].iter().filter(|a| !matches!(a.as_str(), "-v" | "-vv" | "--verbose"));
-    cargo.arg("build").args(quiet).arg("--message-format=json").stdout(Stdio::piped()).stderr(Stdio::null());
+/// Asks cargo, which has just built with these arguments, what it made, and says of each program how much is covered.
+pub(crate) fn report(cargo: &mut Command) -> Result<(), String> {
+    cargo.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = cargo.spawn().map_err(|error| format!("cannot start cargo: {error}"))?;
     let messages = BufReader::new(child.stdout.take().expect("it was asked for"));
     let mut made = Vec::new();

@@ -1,6 +1,6 @@
 //! `cargo morestack doctor`: whether this toolchain, linker and C library can do it. It tries.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -8,12 +8,15 @@ use anstyle::{AnsiColor, Style};
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use object::{Object, ObjectSection, ObjectSymbol};
 
-use crate::{TARGET, coverage, listing};
+use crate::{TARGET, coverage, listing, support, wrapper};
 
 const PROGRAM: &str = include_str!("../support/doctor.rs");
 
 /// The function that is looked at.
 const FUNCTION: &str = "doctor_fib";
+
+/// LLVM's list.
+const ATTRIBUTES: &str = "doctor.csv";
 
 /// fib(10).
 const RESULT: u64 = 55;
@@ -50,19 +53,22 @@ fn rustc() -> Command {
     Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
 }
 
-/// What it printed; the error is what it said.
+/// What it printed; the error is why it failed, in one line.
 fn output(command: &mut Command) -> Result<String, String> {
     let output =
         command.output().map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim_end()))
+        Err(support::reason(&output))
     }
 }
 
 fn toolchain(_: &Path) -> Result<String, String> {
     let version = output(rustc().arg("-vV"))?;
+    if !version.starts_with("rustc ") {
+        return Err(format!("{} is no rustc: it says {:?}", rustc().get_program().display(), version.trim_end()));
+    }
     let line = |name: &str| version.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown").to_owned();
     let (release, host, llvm) = (line("release: "), line("host: "), line("LLVM version: "));
     let targets = output(rustc().args(["--print", "target-libdir", "--target", TARGET]))?;
@@ -96,14 +102,16 @@ fn list(dir: &Path) -> Result<String, String> {
     if !functions.iter().any(|function| function.symbol == FUNCTION) {
         return Err(format!("rustc's list of {} functions does not have {FUNCTION}", functions.len()));
     }
-    let attributes = functions.iter().map(|function| (function, "split-stack=1"));
-    listing::write_attributes(&dir.join("doctor.csv"), attributes).map_err(|error| error.to_string())?;
+    let attributes = functions.iter().map(|function| (function, wrapper::SPLIT_STACK));
+    std::fs::File::create(dir.join(ATTRIBUTES))
+        .and_then(|file| listing::write_attributes(BufWriter::new(file), attributes))
+        .map_err(|error| error.to_string())?;
     Ok(format!("{} functions", functions.len()))
 }
 
 fn compile(dir: &Path) -> Result<String, String> {
-    let attributes = "-Cllvm-args=-forceattrs-csv-path=doctor.csv";
-    output(passes(dir).args([attributes, "-Clinker-features=-lld", "-o", "doctor"]))?;
+    let list = std::fs::File::open(dir.join(ATTRIBUTES)).map_err(|error| error.to_string())?;
+    output(passes(dir).arg(wrapper::list_argument()).args(wrapper::LINKING).args(["-o", "doctor"]).stdin(list))?;
     let coverage = coverage::of(&dir.join("doctor"))?;
     if coverage.checked == 0 {
         return Err(format!("none of {} functions begins with the check", coverage.functions));

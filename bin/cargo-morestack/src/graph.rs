@@ -1,9 +1,14 @@
 //! The packages of a build, as `cargo metadata` tells them: which are the workspace's own, and which are the scheduler.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
+
+use crate::TARGET;
+use crate::arguments::Arguments;
 
 /// The package that the program depends on. What it stands on is found from it.
 const RUNTIME: &str = "morestack";
@@ -14,33 +19,13 @@ pub(crate) struct Graph {
 
 impl Graph {
     /// Of the workspace that the arguments of cargo choose. The error is cargo's own.
-    pub(crate) fn load(cargo: &Path, arguments: &[String]) -> Result<Graph, String> {
-        let mut command = MetadataCommand::new();
-        command.cargo_path(cargo);
-        let mut passed = Vec::new();
-        for pair in arguments.windows(2) {
-            if matches!(pair[0].as_str(), "--manifest-path" | "--config") {
-                passed.extend_from_slice(pair);
-            }
-        }
-        passed.extend(
-            arguments
-                .iter()
-                .filter(|a| {
-                    a.starts_with("--manifest-path=")
-                        || a.starts_with("--config=")
-                        || matches!(a.as_str(), "--offline" | "--locked" | "--frozen")
-                })
-                .cloned(),
-        );
-        // Every feature: what is not built for this command is never seen.
-        command.features(CargoOpt::AllFeatures).other_options(passed);
-        let metadata = command.exec().map_err(|error| match error {
-            cargo_metadata::Error::CargoMetadata { stderr } => {
-                stderr.trim_end().trim_start_matches("error: ").to_owned()
-            }
-            error => error.to_string(),
-        })?;
+    pub(crate) fn load(cargo: &Path, arguments: &Arguments) -> Result<Graph, String> {
+        let common = arguments.only(&["--manifest-path", "--config"], &["--offline", "--locked", "--frozen"]);
+        let of_features = arguments.only(&["-F", "--features"], &["--all-features", "--no-default-features"]);
+        // Every feature, so that the answer is the same for every command: what is not built is never asked for. That may need a
+        // package that the command does not, and that is not here.
+        let metadata =
+            ask(cargo, &common, &["--all-features".into()]).or_else(|_| ask(cargo, &common, &of_features))?;
         Ok(Graph { metadata })
     }
 
@@ -61,12 +46,7 @@ impl Graph {
     }
 
     pub(crate) fn member_dirs(&self) -> BTreeSet<PathBuf> {
-        self.metadata
-            .workspace_packages()
-            .iter()
-            .filter_map(|package| package.manifest_path.parent())
-            .map(|dir| dir.as_std_path().to_owned())
-            .collect()
+        self.metadata.workspace_packages().into_iter().map(dir).collect()
     }
 
     /// The `morestack` tables of the workspace's manifests, each with its place.
@@ -82,15 +62,16 @@ impl Graph {
             .filter_map(|(place, table)| Some((place, table.get("morestack")?)))
     }
 
-    /// The packages of the scheduler, and all that they stand on: it calls them where a stack must not move.
-    pub(crate) fn runtime(&self) -> BTreeSet<String> {
-        let Some(resolve) = &self.metadata.resolve else { return BTreeSet::new() };
-        let nodes: HashMap<&PackageId, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-        let mut found = BTreeSet::new();
+    /// The packages of the scheduler, and all that they stand on: it calls them where a stack must not move. What its macros stand on
+    /// runs in the compiler only.
+    pub(crate) fn runtime(&self) -> BTreeMap<PathBuf, String> {
+        let nodes: HashMap<&PackageId, _> =
+            self.metadata.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
+        let mut found = HashSet::new();
         let mut ahead: Vec<&PackageId> =
             self.metadata.packages.iter().filter(|p| p.name.as_str() == RUNTIME).map(|p| &p.id).collect();
         while let Some(id) = ahead.pop() {
-            if !found.insert(&self.metadata[id].name) {
+            if has_kind(&self.metadata[id], &TargetKind::ProcMacro) || !found.insert(id) {
                 continue;
             }
             let dependencies = nodes.get(id).into_iter().flat_map(|node| &node.deps);
@@ -100,36 +81,59 @@ impl Graph {
                     .map(|dep| &dep.pkg),
             );
         }
-        found.into_iter().map(|name| name.to_string()).collect()
+        let named = |package: &Package| format!("{}@{}", package.name, package.version);
+        found.into_iter().map(|id| (dir(&self.metadata[id]), named(&self.metadata[id]))).collect()
     }
 
-    /// The names of the crates that packages of these names have.
-    pub(crate) fn crates_of(&self, packages: &BTreeSet<String>) -> BTreeSet<String> {
-        self.metadata.packages.iter().filter(|p| packages.contains(p.name.as_str())).flat_map(crates).collect()
+    /// The names of the libraries that packages of these names have.
+    pub(crate) fn libraries_of(&self, packages: &BTreeSet<String>) -> BTreeSet<String> {
+        self.metadata.packages.iter().filter(|p| packages.contains(p.name.as_str())).flat_map(libraries).collect()
     }
 
-    /// The names of the workspace's crates, but for those that a third-party crate has, too: by its name alone a function of the
-    /// one cannot be told from one of the other.
-    pub(crate) fn preemptible(&self, exclude: &BTreeSet<String>) -> BTreeSet<String> {
-        let members: BTreeSet<_> = self.metadata.workspace_members.iter().collect();
-        let (own, others): (Vec<_>, Vec<_>) =
-            self.metadata.packages.iter().partition(|package| members.contains(&package.id));
-        let others: BTreeSet<_> = others.into_iter().flat_map(crates).collect();
-        own.into_iter()
-            .filter(|package| !exclude.contains(package.name.as_str()))
-            .flat_map(crates)
-            .filter(|name| !others.contains(name))
-            .collect()
+    /// The names of the workspace's libraries, but for those of these packages.
+    pub(crate) fn own_libraries(&self, exclude: &BTreeSet<String>) -> BTreeSet<String> {
+        let own = self.metadata.workspace_packages().into_iter();
+        own.filter(|package| !exclude.contains(package.name.as_str())).flat_map(libraries).collect()
+    }
+
+    /// The names of all other libraries.
+    pub(crate) fn foreign_libraries(&self) -> BTreeSet<String> {
+        let members: HashSet<_> = self.metadata.workspace_members.iter().collect();
+        self.metadata.packages.iter().filter(|package| !members.contains(&package.id)).flat_map(libraries).collect()
     }
 }
 
-/// The names that rustc knows the targets of a package by, as far as they end up in a program.
-fn crates(package: &Package) -> impl Iterator<Item = String> {
+fn ask(cargo: &Path, common: &[OsString], of_features: &[OsString]) -> Result<Metadata, String> {
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version=1", "--color=never", "--filter-platform", TARGET])
+        .args(common)
+        .args(of_features)
+        .output()
+        .map_err(|error| format!("cannot start {}: {error}", cargo.display()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let error = said.find("error: ").map_or(&*said, |at| &said[at + "error: ".len()..]);
+        return Err(error.trim_end().to_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    MetadataCommand::parse(&*text).map_err(|error| format!("cargo metadata: {error}"))
+}
+
+fn dir(package: &Package) -> PathBuf {
+    package.manifest_path.parent().map(|dir| dir.as_std_path().to_owned()).unwrap_or_default()
+}
+
+fn has_kind(package: &Package, kind: &TargetKind) -> bool {
+    package.targets.iter().any(|target| target.kind.contains(kind))
+}
+
+/// The names that rustc knows the libraries of a package by, as far as they end up in a program.
+fn libraries(package: &Package) -> impl Iterator<Item = String> {
+    use TargetKind::{Bench, Bin, CustomBuild, Example, ProcMacro, Test};
+    let is_library = |kind: &TargetKind| !matches!(kind, Bench | Bin | CustomBuild | Example | ProcMacro | Test);
     package
         .targets
         .iter()
-        .filter(|target| {
-            !target.kind.iter().any(|kind| matches!(kind, TargetKind::CustomBuild | TargetKind::ProcMacro))
-        })
+        .filter(move |target| target.kind.iter().any(is_library))
         .map(|target| target.name.replace('-', "_"))
 }

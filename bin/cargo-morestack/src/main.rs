@@ -2,7 +2,9 @@
 //!
 //! | file | role |
 //! |---|---|
-//! | `cli` | our options and cargo's arguments |
+//! | `cli` | our options |
+//! | `arguments` | cargo's arguments |
+//! | `configuration` | cargo's configuration |
 //! | `settings` | what is written where, and passed on to the wrappers |
 //! | `graph` | the packages: the workspace's, the scheduler's, the others |
 //! | `cargo` | starts cargo with the wrappers in place |
@@ -16,8 +18,10 @@
 //!
 //! Exit codes: cargo's own; 2, the options or settings were refused.
 
+mod arguments;
 mod cargo;
 mod cli;
+mod configuration;
 mod coverage;
 mod doctor;
 mod graph;
@@ -32,27 +36,26 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::cli::{Cli, Command};
 
 /// The only target that green threads run on.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os();
-    let name = words.next().unwrap_or_default();
-    let role = Path::new(&name).file_name().unwrap_or_default().to_owned();
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let name = words.first().cloned().unwrap_or_default();
+    let role = Path::new(&name).file_name().unwrap_or_default();
     if role == cargo::RUSTC_WRAPPER {
-        return wrapper::main(words.collect());
+        return wrapper::main(words);
     }
     if role == cargo::RUSTDOC_WRAPPER {
-        return cargo::rustdoc(words.collect());
+        return cargo::rustdoc(words);
     }
     // Cargo puts its name for us before our arguments.
-    let words: Vec<OsString> = words.collect();
-    let skipped = usize::from(words.first().is_some_and(|word| word == "morestack"));
-    let cli = Cli::parse_from(std::iter::once(name).chain(words.into_iter().skip(skipped)));
+    if words.get(1).is_some_and(|word| word == "morestack") {
+        words.remove(1);
+    }
+    let cli = Cli::read(words);
     let result = match cli.command {
         Command::Doctor => doctor::run(),
         command => cargo::run(cli.options, command),

@@ -10,8 +10,8 @@ pub(crate) struct Invocation {
     arguments: Vec<OsString>,
 }
 
-/// Options of rustc that have their value behind them, as cargo writes them: what must go with its value.
-const WITH_VALUE: [&str; 4] = ["--out-dir", "--error-format", "--json", "--emit"];
+/// Options of rustc that the first pass goes without, and without their values.
+const WITH_VALUE: [&str; 5] = ["--out-dir", "--error-format", "--json", "--emit", "--print"];
 
 /// Options of code generation that would have the symbols listed from something else than what is compiled, or from several files.
 const NOT_LISTED: [&str; 6] =
@@ -73,17 +73,27 @@ impl Invocation {
         self.values("--crate-type").flat_map(|types| types.split(','))
     }
 
-    /// Whether it makes code: not if it only checks.
+    /// The file that has the arguments where there are too many for a command line.
+    pub(crate) fn argument_file(&self) -> Option<&str> {
+        self.words().find_map(|word| word.strip_prefix('@'))
+    }
+
+    /// Whether it makes code: not if it only checks, or is asked a question.
     pub(crate) fn makes_code(&self) -> bool {
+        let besides = |what: &str| matches!(what.split('=').next(), Some("link-args" | "native-static-libs"));
+        if self.crate_name().is_none_or(|name| name == "___") || !self.values("--print").all(besides) {
+            return false;
+        }
         let kinds: Vec<_> = self.values("--emit").flat_map(|kinds| kinds.split(',')).collect();
         kinds.is_empty() || kinds.iter().any(|kind| matches!(kind.split('=').next(), Some("link" | "obj" | "asm")))
     }
 
-    /// Whether it ends in a program or a shared library.
+    /// Whether it ends in a program, or in a library that is complete.
     pub(crate) fn links(&self) -> bool {
         let emits = self.values("--emit").flat_map(|kinds| kinds.split(',')).any(|kind| kind.starts_with("link"));
         let kinds: Vec<_> = self.crate_types().collect();
-        let program = kinds.is_empty() || kinds.iter().any(|kind| matches!(*kind, "bin" | "cdylib" | "dylib"));
+        let program =
+            kinds.is_empty() || kinds.iter().any(|kind| matches!(*kind, "bin" | "cdylib" | "dylib" | "staticlib"));
         emits && (program || self.has("--test"))
     }
 
@@ -96,7 +106,8 @@ impl Invocation {
     pub(crate) fn rewriting_linker(&self) -> Option<&str> {
         let rewrites = |word: &&str| {
             let name = word.rsplit(['/', '=']).next().unwrap_or(word);
-            matches!(name, "lld" | "ld.lld" | "rust-lld" | "gold" | "ld.gold")
+            let family = name.trim_start_matches("ld.").split('-').next().unwrap_or(name);
+            matches!(family, "lld" | "gold") || name == "rust-lld"
         };
         let arguments = self.codegen("link-arg").chain(self.codegen("link-args").flat_map(str::split_whitespace));
         arguments.chain(self.codegen("linker")).find(rewrites)
@@ -119,7 +130,7 @@ impl Invocation {
                         arguments.extend([argument.clone(), option.clone()]);
                     }
                 }
-                Some(word) if word.strip_prefix("-C").is_some_and(matches) => {}
+                Some(word) if word.strip_prefix("--codegen=").or(word.strip_prefix("-C")).is_some_and(matches) => {}
                 _ => arguments.push(argument.clone()),
             }
         }
@@ -140,6 +151,7 @@ impl Invocation {
         let mut given = kept.arguments.into_iter();
         while let Some(argument) = given.next() {
             match argument.to_str() {
+                Some("-g") => {}
                 Some(word) if WITH_VALUE.contains(&word) => drop(given.next()),
                 Some(word)
                     if WITH_VALUE.iter().any(|name| word.strip_prefix(name).is_some_and(|r| r.starts_with('='))) => {}
@@ -189,6 +201,11 @@ mod tests {
         let test = invocation("rustc --crate-name a --test --crate-type lib --emit=dep-info,link -O");
         assert!(test.links() && test.optimises());
         assert!(invocation("rustc --crate-type rlib,cdylib --emit=link").links());
+        assert!(invocation("rustc --crate-type staticlib --emit=link").links());
+        let question = invocation("rustc - --crate-name ___ --print=file-names --crate-type bin --print=cfg");
+        assert!(!question.makes_code());
+        assert!(!invocation("rustc --crate-name a --print cfg").makes_code());
+        assert!(invocation("rustc --crate-name a --print=link-args --print native-static-libs=x").makes_code());
     }
 
     #[test]
@@ -198,6 +215,7 @@ mod tests {
             ("-Clinker=/usr/bin/ld.lld", Some("/usr/bin/ld.lld")),
             ("-C link-args=-s -C linker=rust-lld", Some("rust-lld")),
             ("-Clink-arg=-fuse-ld=gold", Some("-fuse-ld=gold")),
+            ("-Clink-arg=-fuse-ld=/usr/bin/ld.lld-19", Some("-fuse-ld=/usr/bin/ld.lld-19")),
             ("-Clink-arg=-fuse-ld=mold -Clinker=clang", None),
         ] {
             assert_eq!(invocation(&format!("rustc {arguments}")).rewriting_linker(), found, "{arguments}");

@@ -1,7 +1,7 @@
-//! What is to be instrumented and how: from the command line, `morestack.toml` and the manifests, through the environment, to the
-//! processes that cargo starts.
+//! What is to be instrumented and how: from the command line, `morestack.toml` and the manifests, to the wrappers that cargo starts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::Options;
 use crate::graph::Graph;
+use crate::support::Library;
 
-/// The environment variable that carries [`Settings`] to the wrappers.
-pub(crate) const VARIABLE: &str = "CARGO_MORESTACK_SETTINGS";
+/// The name of the file that carries [`Settings`] to the wrappers: it is beside them.
+pub(crate) const FILE_NAME: &str = "settings.json";
 
 /// The file beside the workspace's `Cargo.toml`.
 pub(crate) const FILE: &str = "morestack.toml";
@@ -31,26 +32,36 @@ pub(crate) struct Written {
 /// What the wrappers need to know.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Settings {
-    /// Directory for what is kept between builds.
-    pub(crate) dir: PathBuf,
+    pub(crate) support: Library,
     /// The rustdoc to call.
-    pub(crate) rustdoc: PathBuf,
-    pub(crate) workspace_only: bool,
+    pub(crate) rustdoc: String,
+    workspace_only: bool,
     /// Packages that the user wants to stay as they are.
-    pub(crate) exclude: BTreeSet<String>,
-    /// Packages that the scheduler itself is made of, and what it stands on.
-    pub(crate) runtime: BTreeSet<String>,
+    exclude: BTreeSet<String>,
+    /// The directories of the packages that the scheduler itself is made of and stands on, and what they are called.
+    runtime: BTreeMap<PathBuf, String>,
     /// The directories of the workspace's packages.
-    pub(crate) members: BTreeSet<PathBuf>,
-    /// Names of crates whose functions may be preempted.
-    pub(crate) preemptible: BTreeSet<String>,
-    /// Names of crates whose functions are never touched, wherever they are compiled.
-    pub(crate) untouched: BTreeSet<String>,
+    members: BTreeSet<PathBuf>,
+    /// Names of libraries whose functions may be preempted, wherever they are compiled.
+    preemptible: BTreeSet<String>,
+    /// Names of libraries that are not the workspace's: by name alone, what they define is not told from what a program of the same
+    /// name does.
+    foreign: BTreeSet<String>,
+    /// Names of libraries whose functions are never touched, wherever they are compiled.
+    untouched: BTreeSet<String>,
+}
+
+/// What the settings say of the crate that is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Untouched,
+    ThirdParty,
+    Member,
 }
 
 impl Settings {
     /// Of all that is written, what the user has chosen for this workspace. The error is one line.
-    pub(crate) fn new(options: &Options, graph: &Graph, dir: PathBuf) -> Result<Settings, String> {
+    pub(crate) fn new(options: &Options, graph: &Graph, support: Library, rustdoc: String) -> Result<Settings, String> {
         let written = written(graph)?;
         let exclude: BTreeSet<String> = options.exclude.iter().chain(&written.exclude).cloned().collect();
         if let Some(unknown) = exclude.iter().find(|name| !graph.has_package(name)) {
@@ -59,37 +70,76 @@ impl Settings {
                 near(graph, unknown)
             ));
         }
+        let foreign = graph.foreign_libraries();
+        let (preemptible, shared) =
+            graph.own_libraries(&exclude).into_iter().partition(|name: &String| !foreign.contains(name));
+        if let Some(name) = BTreeSet::first(&shared) {
+            eprintln!(
+                "note: both a library of the workspace and one of its dependencies are called {name}: \
+                 functions of neither are preempted"
+            );
+        }
         Ok(Settings {
-            dir,
-            rustdoc: std::env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into()).into(),
+            support,
+            rustdoc,
             workspace_only: options.workspace_only || written.workspace_only,
             runtime: graph.runtime(),
             members: graph.member_dirs(),
-            preemptible: graph.preemptible(&exclude),
-            untouched: graph.crates_of(&exclude),
+            preemptible,
+            foreign,
+            untouched: graph.libraries_of(&exclude),
             exclude,
         })
     }
 
-    /// Those that cargo's wrappers were started with.
-    pub(crate) fn from_environment() -> Result<Settings, String> {
-        let text = std::env::var(VARIABLE)
-            .map_err(|_| format!("{VARIABLE} is not set: this is started by `cargo morestack`"))?;
-        serde_json::from_str(&text).map_err(|error| format!("{VARIABLE}: {error}"))
+    /// Those of the wrapper that was started by this name.
+    pub(crate) fn beside(wrapper: &OsStr) -> Result<Settings, String> {
+        let path = Path::new(wrapper).with_file_name(FILE_NAME);
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and paths of a manifest are JSON")
     }
 
-    /// Whether the package of this directory is one of the workspace's.
-    pub(crate) fn is_member(&self, dir: &Path) -> bool {
-        self.members.contains(dir)
+    /// Of a crate of a package.
+    pub(crate) fn class(&self, package: &str, dir: &Path, crate_name: &str) -> Class {
+        let member = self.members.contains(dir);
+        // Not the examples and tests in the scheduler's own packages.
+        let runtime = self.runtime.contains_key(dir) && !(member && crate_name != package.replace('-', "_"));
+        if runtime || self.exclude.contains(package) || self.workspace_only && !member {
+            Class::Untouched
+        } else if member {
+            Class::Member
+        } else {
+            Class::ThirdParty
+        }
+    }
+
+    /// Whether a function gets the check, by the crate that defines it.
+    pub(crate) fn is_checked(&self, defined_in: Option<&str>) -> bool {
+        // Functions of the scheduler are compiled into crates that use it, too.
+        defined_in.is_none_or(|name| {
+            !self.untouched.contains(name) && !matches!(name, "morestack" | "morestack_asm" | "morestack_stacks")
+        })
+    }
+
+    /// Whether a function may be preempted that is compiled in the crate of this class and name.
+    pub(crate) fn is_preemptible(&self, defined_in: Option<&str>, class: Class, compiled: &str) -> bool {
+        let own = class == Class::Member;
+        match defined_in {
+            Some(name) if own && name == compiled => !self.foreign.contains(name),
+            Some(name) => self.preemptible.contains(name),
+            // A name of the author's choice: it is not generic, so it is this crate's.
+            None => own,
+        }
     }
 
     /// What other code is made from the same sources by. It enters cargo's fingerprints by way of rustc's version.
     pub(crate) fn fingerprint(&self) -> String {
-        format!("workspace-only={} exclude={:?} runtime={:?}", self.workspace_only, self.exclude, self.runtime)
+        let runtime: BTreeSet<_> = self.runtime.values().collect();
+        format!("{} {:?} {runtime:?} {:?}", self.workspace_only, self.exclude, self.preemptible)
     }
 }
 

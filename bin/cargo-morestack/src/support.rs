@@ -3,44 +3,54 @@
 //! The checks call `__morestack`. In a program with the crate `morestack` that is there; in the others the weak symbol of this
 //! library stands in. (`libgcc` has one, too, for gcc's split stacks, and would be linked otherwise.)
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ar_archive_writer::{ArchiveKind, DEFAULT_OBJECT_READER, NewArchiveMember, write_archive_to_stream};
-
-use crate::settings::Settings;
+use serde::{Deserialize, Serialize};
 
 const SOURCE: &str = include_str!("../support/support.rs");
 
-/// Where it is, and what the linker calls it.
+/// The compiled library.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Library {
-    pub(crate) dir: PathBuf,
-    pub(crate) name: &'static str,
+    /// The directory that it is in.
+    dir: PathBuf,
 }
 
-const NAME: &str = "morestack_support";
+impl Library {
+    /// What the linker calls it.
+    pub(crate) const NAME: &str = "morestack_support";
 
-/// Compiles it, if it is not there.
-pub(crate) fn library(settings: &Settings) -> Result<Library, String> {
-    let dir = settings.dir.join("support");
-    let path = dir.join(format!("lib{NAME}.a"));
-    let source = dir.join("support.rs");
-    // The source is put beside it when it is done.
-    if !std::fs::read(&source).is_ok_and(|text| text == SOURCE.as_bytes()) || !path.exists() {
-        compile(&dir, &path, &source)
-            .map_err(|error| format!("cannot compile its support library in {}: {error}", dir.display()))?;
+    /// Compiles it, if it is not there.
+    pub(crate) fn make(dir: &Path, rustc: &str) -> Result<Library, String> {
+        let path = dir.join(format!("lib{}.a", Self::NAME));
+        let source = dir.join("support.rs");
+        // The source is put beside it when it is done.
+        if !std::fs::read(&source).is_ok_and(|text| text == SOURCE.as_bytes()) || !path.exists() {
+            compile(dir, rustc, &path, &source)
+                .map_err(|error| format!("cannot make the support library in {}: {error}", dir.display()))?;
+        }
+        Ok(Library { dir: dir.to_owned() })
     }
-    Ok(Library { dir, name: NAME })
+
+    /// The value of `-L`.
+    pub(crate) fn search(&self) -> OsString {
+        let mut search = OsString::from("native=");
+        search.push(&self.dir);
+        search
+    }
 }
 
 /// Others may do the same at the same time: all is put in place by renaming.
-fn compile(dir: &PathBuf, path: &PathBuf, source: &PathBuf) -> Result<(), String> {
+fn compile(dir: &Path, rustc: &str, path: &Path, source: &Path) -> Result<(), String> {
     let said = |error: std::io::Error| error.to_string();
     std::fs::create_dir_all(dir).map_err(said)?;
     let scratch = tempfile::Builder::new().prefix("compile-").tempdir_in(dir).map_err(said)?;
     let (text, object) = (scratch.path().join("support.rs"), scratch.path().join("support.o"));
     std::fs::write(&text, SOURCE).map_err(said)?;
-    let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+    let output = Command::new(rustc)
         .args([
             "--edition=2024",
             "--crate-type=lib",
@@ -53,9 +63,9 @@ fn compile(dir: &PathBuf, path: &PathBuf, source: &PathBuf) -> Result<(), String
         .arg(&object)
         .arg(&text)
         .output()
-        .map_err(said)?;
+        .map_err(|error| format!("cannot start {rustc}: {error}"))?;
     if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        return Err(reason(&output));
     }
     let member = NewArchiveMember {
         buf: Box::new(std::fs::read(&object).map_err(said)?),
@@ -72,4 +82,18 @@ fn compile(dir: &PathBuf, path: &PathBuf, source: &PathBuf) -> Result<(), String
     std::fs::write(&made, archive.into_inner()).map_err(said)?;
     std::fs::rename(made, path).map_err(said)?;
     std::fs::rename(text, source).map_err(said)
+}
+
+/// In one line, why a program failed: of what it said, the first that it calls an error.
+pub(crate) fn reason(output: &std::process::Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.clone().next();
+    match lines.find(|line| line.starts_with("error")).or(first) {
+        Some(line) if line.starts_with("error[E0463]: can't find crate for `core`") => {
+            format!("{line}: `rustup target add {}`", crate::TARGET)
+        }
+        Some(line) => line.trim_start_matches("error: ").to_owned(),
+        None => output.status.to_string(),
+    }
 }

@@ -16,7 +16,9 @@
 //! | of the workspace | the check, and a mark at what it defines itself: there it may be preempted |
 //!
 //! Attributes come from a list of symbols, since LLVM has no option that sets one of this kind on every function. If the first pass
-//! fails, the second is done without a list, so that rustc reports the error as it always does.
+//! fails, rustc is called as it was asked for, and reports the error as it always does.
+//!
+//! The list is the standard input of the second pass, in a file without a name.
 //!
 //! # Fingerprints
 //!
@@ -29,37 +31,47 @@
 //! never unwinds: its callers would have no way to catch it.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 
 use crate::listing;
 use crate::rustc::Invocation;
-use crate::settings::Settings;
-use crate::support;
+use crate::settings::{Class, Settings};
+use crate::support::{self, Library};
 
 /// The check.
-const SPLIT_STACK: &str = "split-stack=1";
+pub(crate) const SPLIT_STACK: &str = "split-stack=1";
 
 /// A byte before the function, and its address in a section of the program.
 const MARK: &str = "patchable-function-prefix=1";
 
+/// rustc's own linker rewrites checks; and the support library names the section of marks, which would keep every marked function.
+pub(crate) const LINKING: [&str; 2] = ["-Clinker-features=-lld", "-Clink-arg=-Wl,-z,start-stop-gc"];
+
+/// Where the second pass finds the list: rustc splits LLVM's arguments at blanks, and what is in the arguments is in the crate's hash,
+/// so a path of a file will not do.
+const LIST: &str = "/proc/self/fd/0";
+
 /// What LLVM says of each function in the list that a unit does not have: the shim of the allocator has none of them.
-const NOISE: &str = "Function in CSV file at line ";
+const NOISE: [&[u8]; 2] = [b"Function in CSV file at line ", b" does not exist.\n"];
 
 /// The crate that cargo has compiled, for messages.
 fn package() -> String {
     std::env::var("CARGO_PKG_NAME").unwrap_or_else(|_| "this crate".to_owned())
 }
 
-pub(crate) fn main(words: Vec<OsString>) -> ExitCode {
-    let invocation = Invocation::new(words);
-    let status = Settings::from_environment().and_then(|settings| run(&settings, invocation));
+pub(crate) fn main(mut words: Vec<OsString>) -> ExitCode {
+    let name = words.remove(0);
+    let status = Settings::beside(&name).and_then(|settings| run(&settings, &name, Invocation::new(words)));
     match status {
         Ok(status) => exit_code(status),
         Err(error) => {
-            eprintln!("error: cargo morestack: {}: {error}", package());
+            // Nobody may be reading.
+            let _ = writeln!(io::stderr(), "error: cargo morestack: {}: {error}", package());
             ExitCode::FAILURE
         }
     }
@@ -72,43 +84,30 @@ pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-fn run(settings: &Settings, invocation: Invocation) -> Result<ExitStatus, String> {
+fn run(settings: &Settings, name: &std::ffi::OsStr, mut invocation: Invocation) -> Result<ExitStatus, String> {
     if invocation.has("-vV") {
         return version(settings, &invocation);
     }
-    let for_host = !invocation.has("--target") || invocation.crate_types().any(|kind| kind == "proc-macro");
-    if for_host || invocation.crate_name().is_none() || invocation.has("--print") || !invocation.makes_code() {
-        return plain(&invocation);
+    if let Some(file) = invocation.argument_file() {
+        return Err(format!("cargo has put the arguments into a file, {file}, and cannot be followed there"));
     }
-    let mut invocation = invocation;
+    let for_host = !invocation.has("--target") || invocation.crate_types().any(|kind| kind == "proc-macro");
+    if for_host || !invocation.makes_code() {
+        return replace(&invocation);
+    }
+    if let Some(target) = invocation.values("--target").find(|target| *target != crate::TARGET) {
+        return Err(format!("target {target}: allowed: {}, where green threads run", crate::TARGET));
+    }
     if invocation.links() {
         link(settings, &mut invocation)?;
     }
-    match class(settings, invocation.crate_name()) {
-        Class::Untouched => plain(&invocation),
-        class => instrumented(settings, &invocation, class),
-    }
-}
-
-/// What the settings say of the crate that is compiled.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Untouched,
-    ThirdParty,
-    Member,
-}
-
-fn class(settings: &Settings, crate_name: Option<&str>) -> Class {
-    let name = package();
-    let member = std::env::var_os("CARGO_MANIFEST_DIR").is_some_and(|dir| settings.is_member(dir.as_ref()));
-    // Not the examples and tests in the scheduler's own packages.
-    let runtime = settings.runtime.contains(&name) && !(member && crate_name != Some(&name.replace('-', "_")));
-    if runtime || settings.exclude.contains(&name) || settings.workspace_only && !member {
-        Class::Untouched
-    } else if member {
-        Class::Member
-    } else {
-        Class::ThirdParty
+    let dir = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+    match settings.class(&package(), &dir, invocation.crate_name().unwrap_or_default()) {
+        Class::Untouched => replace(&invocation),
+        class => {
+            let dir = Path::new(name).parent().and_then(Path::parent).unwrap_or(Path::new("."));
+            instrumented(settings, &invocation, class, dir)
+        }
     }
 }
 
@@ -129,8 +128,9 @@ fn cannot_start(error: &io::Error) -> String {
     format!("cannot start rustc: {error}")
 }
 
-fn plain(invocation: &Invocation) -> Result<ExitStatus, String> {
-    invocation.command().status().map_err(|error| cannot_start(&error))
+/// rustc, as it was asked for.
+fn replace(invocation: &Invocation) -> Result<ExitStatus, String> {
+    Err(cannot_start(&invocation.command().exec()))
 }
 
 /// What every program needs: `__morestack` where nobody else brings it, and a linker that leaves the checks as they are.
@@ -141,49 +141,37 @@ fn link(settings: &Settings, invocation: &mut Invocation) -> Result<(), String> 
              use GNU ld or mold"
         ));
     }
-    let library = support::library(settings)?;
-    invocation.push("-Clinker-features=-lld");
-    // The support library names the section of marks, which would keep every marked function.
-    invocation.push("-Clink-arg=-Wl,-z,start-stop-gc");
+    for argument in LINKING {
+        invocation.push(argument);
+    }
     invocation.push("-L");
-    invocation.push({
-        let mut search = OsString::from("native=");
-        search.push(library.dir);
-        search
-    });
+    invocation.push(settings.support.search());
     invocation.push("-l");
-    invocation.push(format!("static:+whole-archive={}", library.name));
+    invocation.push(format!("static:+whole-archive={}", Library::NAME));
     Ok(())
 }
 
-fn instrumented(settings: &Settings, given: &Invocation, class: Class) -> Result<ExitStatus, String> {
+fn instrumented(settings: &Settings, given: &Invocation, class: Class, dir: &Path) -> Result<ExitStatus, String> {
     let mut invocation = given.in_one_unit();
     invocation.push("-Csymbol-mangling-version=v0");
-    let scratch = tempfile::Builder::new().prefix("cargo-morestack-").tempdir().map_err(|error| {
-        format!("cannot make a directory for the list of functions in {}: {error}", std::env::temp_dir().display())
-    })?;
-    let code = scratch.path().join("functions.ll");
-    let listed = invocation.listing(&code).command().stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !listed.map_err(|error| cannot_start(&error))?.success() {
-        return plain(given);
-    }
-    let functions = listing::read(&code).map_err(|error| format!("cannot read the list of functions: {error}"))?;
-    // It may be large.
-    let _ = std::fs::remove_file(&code);
-    let touched = |function: &&listing::Function| {
-        let in_touched = |name: &str| !settings.untouched.contains(name) && !is_runtime(name);
-        function.defining_crate().is_none_or(in_touched) && !function.is_allocator()
+    let functions = match functions(&invocation, dir)? {
+        Ok(functions) => functions,
+        Err(reason) => {
+            let status = given.command().status().map_err(|error| cannot_start(&error))?;
+            // What rustc has made has no checks.
+            return if status.success() {
+                Err(format!("rustc does not list the functions: {reason}"))
+            } else {
+                Ok(status)
+            };
+        }
     };
-    let checked = functions.iter().filter(touched).map(|function| (function, SPLIT_STACK));
-    let marked = functions.iter().filter(touched).filter(|function| match function.defining_crate() {
-        Some(name) => settings.preemptible.contains(name),
-        // A name of the author's choice: it is not generic, so it is this crate's.
-        None => class == Class::Member,
-    });
-    let list = list_path(scratch.path().join("attributes.csv"))?;
-    listing::write_attributes(&list, checked.chain(marked.map(|function| (function, MARK))))
-        .map_err(|error| format!("cannot write the list of functions: {error}"))?;
-    invocation.push(format!("-Cllvm-args=-forceattrs-csv-path={}", list.display()));
+    let compiled = given.crate_name().unwrap_or_default();
+    let checked = functions.iter().filter(|f| settings.is_checked(f.defining_crate()) && !f.is_allocator());
+    let marked = checked.clone().filter(|f| settings.is_preemptible(f.defining_crate(), class, compiled));
+    let list = list(dir, checked.map(|f| (f, SPLIT_STACK)).chain(marked.map(|f| (f, MARK))))
+        .map_err(|error| format!("cannot write the list of functions in {}: {error}", dir.display()))?;
+    invocation.push(list_argument());
     if class == Class::Member || given.links() {
         invocation.push("-Cllvm-args=-disable-nounwind-inference");
     }
@@ -191,37 +179,76 @@ fn instrumented(settings: &Settings, given: &Invocation, class: Class) -> Result
         // Otherwise it is among the passes already.
         invocation.push("-Cpasses=forceattrs");
     }
-    quietly(&invocation)
+    quietly(&invocation, list)
 }
 
-/// Functions of the scheduler are compiled into crates that use it, too.
-fn is_runtime(name: &str) -> bool {
-    matches!(name, "morestack" | "morestack_asm" | "morestack_stacks")
+/// What tells LLVM where the list is.
+pub(crate) fn list_argument() -> String {
+    format!("-Cllvm-args=-forceattrs-csv-path={LIST}")
 }
 
-/// rustc splits LLVM's arguments at blanks.
-fn list_path(path: PathBuf) -> Result<PathBuf, String> {
-    if path.to_str().is_some_and(|path| !path.contains(char::is_whitespace)) {
-        Ok(path)
-    } else {
-        Err(format!(
-            "{} has a blank in it, which rustc does not pass on to LLVM: set TMPDIR to a directory without",
-            path.display()
-        ))
+/// The functions that this will compile, or in a line why rustc does not say.
+fn functions(invocation: &Invocation, dir: &Path) -> Result<Result<Vec<listing::Function>, String>, String> {
+    let scratch = tempfile::Builder::new().prefix("functions-").tempdir_in(dir);
+    let scratch = scratch.map_err(|error| format!("cannot make a directory in {}: {error}", dir.display()))?;
+    let code = scratch.path().join("functions.ll");
+    let mut command = invocation.listing(&code).command();
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output().map_err(|error| cannot_start(&error))?;
+    if !output.status.success() {
+        return Ok(Err(support::reason(&output)));
     }
+    listing::read(&code).map(Ok).map_err(|error| format!("cannot read the list of functions: {error}"))
+}
+
+/// The list for LLVM, in a file that has no name.
+fn list<'a>(dir: &Path, functions: impl Iterator<Item = (&'a listing::Function, &'a str)>) -> io::Result<File> {
+    let mut file = io::BufWriter::new(tempfile::tempfile_in(dir)?);
+    listing::write_attributes(&mut file, functions)?;
+    Ok(file.into_inner()?)
 }
 
 /// Runs it without [`NOISE`].
-fn quietly(invocation: &Invocation) -> Result<ExitStatus, String> {
-    let mut child = invocation.command().stderr(Stdio::piped()).spawn().map_err(|error| cannot_start(&error))?;
+fn quietly(invocation: &Invocation, list: File) -> Result<ExitStatus, String> {
+    let mut command = invocation.command();
+    let mut child = command.stdin(list).stderr(Stdio::piped()).spawn().map_err(|error| cannot_start(&error))?;
     let mut said = BufReader::new(child.stderr.take().expect("it was asked for"));
     let mut line = Vec::new();
     let mut stderr = io::stderr().lock();
     while said.read_until(b'\n', &mut line).map_err(|error| error.to_string())? != 0 {
-        if !line.starts_with(NOISE.as_bytes()) {
-            stderr.write_all(&line).map_err(|error| error.to_string())?;
-        }
+        // What another thread was saying goes on in the next line.
+        without_noise(&mut line);
+        stderr.write_all(&line).map_err(|error| error.to_string())?;
         line.clear();
     }
     child.wait().map_err(|error| error.to_string())
+}
+
+/// Takes the noise from the end of a line, and the line's end with it.
+fn without_noise(line: &mut Vec<u8>) {
+    let [start, end] = NOISE;
+    let Some(front) = line.strip_suffix(end) else { return };
+    let digits = front.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let front = &front[..front.len() - digits];
+    if let Some(front) = front.strip_suffix(start) {
+        line.truncate(front.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_taken_out_of_lines() {
+        for (line, left) in [
+            ("Function in CSV file at line 12 does not exist.\n", ""),
+            ("{\"a\":Function in CSV file at line 1 does not exist.\n", "{\"a\":"),
+            ("warning: x does not exist.\n", "warning: x does not exist.\n"),
+            ("Function in CSV file at line 3", "Function in CSV file at line 3"),
+        ] {
+            let mut line = line.as_bytes().to_vec();
+            without_noise(&mut line);
+            assert_eq!(String::from_utf8(line).unwrap(), left);
+        }
+    }
 }

@@ -1,0 +1,47 @@
+//! A program on the scheduler itself: its green threads run code with checks, the scheduler and what it stands on have none.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Image, Run, Workspace, manifest};
+
+const PROGRAM: &str = r#"
+    #[inline(never)]
+    fn depth(n: u64) -> u64 { if n == 0 { 0 } else { 1 + std::hint::black_box(depth(n - 1)) } }
+
+    fn main() {
+        let threads: Vec<_> = (0..20).map(|n| morestack::spawn(move || depth(n) + format!("{n:3}").len() as u64)).collect();
+        let sum: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        println!("{sum}");
+    }
+"#;
+
+#[test]
+fn programs_run_on_the_scheduler() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let depends = format!("[dependencies]\nmorestack = {{ path = {:?} }}\n[workspace]\n", repository.join("sched"));
+    let lock = std::fs::read_to_string(repository.join("Cargo.lock")).unwrap();
+    let files = [("Cargo.toml", &*manifest("a", &depends)), ("src/main.rs", PROGRAM), ("Cargo.lock", &lock)];
+    let workspace = Workspace::new(&files);
+    // Kept, so that the scheduler is compiled once.
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scheduler");
+    let said = workspace.morestack("run --target-dir").arg(&dir).ok();
+    assert_eq!(said.stdout, "250\n");
+    let image = Image::read(&dir.join(common::TARGET).join("debug/a"));
+    image.assert_checked("a");
+    assert!(image.find("1a5depth").checked && image.find("1a5depth").marked);
+    assert_eq!(image.marked(), ["a"].into());
+    for name in ["morestack", "morestack_stacks", "crossbeam_deque"] {
+        // Generic ones are compiled with the program, but what the scheduler defines is left alone there, too.
+        let own = image.of_crate(name).filter(|f| name.starts_with("morestack") || f.name.starts_with("_ZN"));
+        let mut seen = 0;
+        for function in own {
+            seen += 1;
+            assert!(!function.checked && !function.marked, "{}\n{}", function.name, function.text);
+        }
+        assert!(seen > 3, "{name}: {seen}");
+    }
+    // Its functions that are generic over the program's types are there.
+    assert!(image.of_crate("morestack").any(|function| function.name.starts_with("_R")));
+}
