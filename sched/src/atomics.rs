@@ -11,6 +11,7 @@
 //! | [`sysmon`](crate::sysmon) | its alarm |
 //! | [`timers`](crate::timers) | the untied sleepers of a P |
 //! | [`sched`](crate::sched) | visitors |
+//! | [`spin`](crate::spin) | a lock for a moment |
 //! | [`sync`](crate::sync) | the words of the locks, and how an OS thread waits |
 //!
 //! These take atomics, locks and fences from here, and nowhere else. `loom.rs` runs them in all the orders that matter.
@@ -33,6 +34,7 @@ mod real {
     };
     use std::time::Instant;
 
+    pub(crate) use crate::spin::Mutex as SpinMutex;
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     use rustix::io::Errno;
     use rustix::thread::futex::{self, Flags, Timespec};
@@ -128,6 +130,8 @@ mod model {
             MutexGuard(self.0.lock().unwrap())
         }
     }
+
+    pub(crate) use Mutex as SpinMutex;
 
     pub(crate) struct MutexGuard<'a, T>(loom::sync::MutexGuard<'a, T>);
 

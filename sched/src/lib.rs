@@ -89,6 +89,7 @@ mod segment;
 mod side;
 mod site;
 mod spawn;
+mod spin;
 mod stack;
 mod stress;
 mod sweep;

@@ -24,6 +24,7 @@
 //! | [`alarm`] | [`crate::sysmon`]: going to sleep | sysmon sleeps while a worker is busy |
 //! | [`late_timer`], [`timer_and_thief`] | [`crate::timers`] | a sleeper is never woken, or twice |
 //! | [`visitors`] | [`crate::sched`]: freeing | the runtime is freed under a visitor |
+//! | [`spin`] | [`crate::spin`] | two have the lock; who has it does not see what was done before |
 //! | [`mutex`], [`rwlock`], [`semaphore`] | [`crate::sync`] | two have it; who has it does not see what was done before; somebody waits for ever |
 //! | [`mutex_left`], [`rwlock_left`], [`semaphore_left`], [`condvar_left`] | [`crate::sync`]: leaving early | the same; something stays behind |
 //!
@@ -64,6 +65,7 @@ use crate::join::{DONE, NOBODY, OTHER, Word};
 use crate::m::Inbox;
 use crate::parker::{ASLEEP, EMPTY, Parker, TOKEN};
 use crate::sched::{Visit, Visitors};
+use crate::spin::RawSpin;
 use crate::sync::condvar::RawCondvar;
 use crate::sync::mutex::{LOCKED, QUEUED, RawMutex, WOKEN};
 use crate::sync::queue::{How, Outcome, Until, Wait};
@@ -1618,6 +1620,31 @@ fn locked<L>(shared: &(L, UnsafeCell<i32>), lock: fn(&L), unlock: fn(&L)) {
     // SAFETY: loom sees to it.
     shared.1.with_mut(|n| unsafe { *n += 1 });
     unlock(&shared.0);
+}
+
+/// Two threads that lock it twice each. With three, those who wait could give way to each other for ever.
+fn spin_with(unlock: fn(&RawSpin)) {
+    let shared = Arc::new((RawSpin::new(), UnsafeCell::new(0)));
+    let twice = move |shared: &_| (0..2).for_each(|_| locked(shared, RawSpin::acquire, unlock));
+    let other = {
+        let shared = shared.clone();
+        thread::spawn(move || twice(&shared))
+    };
+    twice(&shared);
+    other.join().unwrap();
+    // SAFETY: the other is gone.
+    assert_eq!(shared.1.with(|n| unsafe { *n }), 4);
+}
+
+#[test]
+fn spin() {
+    check(4, || spin_with(RawSpin::release));
+}
+
+/// Seeded: what was done under it is not released with it.
+#[test]
+fn spin_with_a_relaxed_release() {
+    assert!(fails(4, || spin_with(RawSpin::release_relaxed)));
 }
 
 /// Waits; whether the mutex is its own then.

@@ -34,7 +34,7 @@ use std::thread::JoinHandle;
 
 use morestack_asm::{GHead, MHead, Morebuf, STACK_PREEMPT, Stack, getg};
 
-use crate::atomics::{AtomicBool, Mutex};
+use crate::atomics::{AtomicBool, Mutex, SpinMutex};
 use crate::blocks::Blocks;
 use crate::g::{G, GRef};
 use crate::hold::Hold;
@@ -369,14 +369,14 @@ pub(crate) fn current_sched<'a>() -> Option<&'a Sched> {
 
 /// Tied green threads that other threads made ready.
 pub(crate) struct Inbox<T> {
-    queue: Mutex<Vec<T>>,
+    queue: SpinMutex<Vec<T>>,
     /// Read without the lock by the owner: it misses an entry only while the sender has yet to look for a sleeper.
     full: AtomicBool,
 }
 
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Inbox<T> {
-        Inbox { queue: Mutex::new(Vec::new()), full: AtomicBool::new(false) }
+        Inbox { queue: SpinMutex::new(Vec::new()), full: AtomicBool::new(false) }
     }
 
     pub(crate) fn push(&self, g: T) {

@@ -59,7 +59,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use morestack_asm::prologue_for;
-use parking_lot::{Mutex, MutexGuard};
 
 use self::clock::Clock;
 pub use self::clock::{after, at, never, tick};
@@ -78,6 +77,7 @@ use crate::g::G;
 use crate::m::M;
 #[doc(inline)]
 pub use crate::select;
+use crate::spin::{Mutex, MutexGuard};
 
 /// A channel that holds up to `capacity` values. With a capacity of 0 each value is handed from a sender to a receiver that
 /// are there at the same time (a rendezvous).

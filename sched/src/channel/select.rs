@@ -25,12 +25,12 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use parking_lot::RawMutex;
-use parking_lot::lock_api::RawMutex as _;
+use lock_api::RawMutex as _;
 
 use super::sudog::{Outcome, Sudog, Waiter, Waker};
 use super::wait::Contest;
 use super::{Chan, Receiver, RecvError, Refusal, SendError, Sender, State, TryRecvError, check_room_for_arm};
+use crate::spin::RawMutex;
 use crate::{cancel, m};
 
 /// How long to wait.

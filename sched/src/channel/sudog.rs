@@ -57,9 +57,8 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::task;
 
+use lock_api::RawMutex as _;
 use morestack_stacks::InFlight;
-use parking_lot::RawMutex;
-use parking_lot::lock_api::RawMutex as _;
 
 use super::future::TaskWaiter;
 use super::wait::OsWaiter;
@@ -67,6 +66,7 @@ use crate::atomics::Thread;
 use crate::future::wake_caught;
 use crate::g::G;
 use crate::links::{Linked, Links, List};
+use crate::spin::RawMutex;
 use crate::token::{NOTIFIED, PARKED, Token, wake};
 
 /// A wait. See the module's header for who may touch what.

@@ -15,13 +15,12 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
-
 use super::State;
 use super::sudog::{Outcome, Sudog, Sudogs, WaitQueue, Waiter};
 use crate::atomics::{AtomicU16, Thread, current_thread, park_thread, park_thread_timeout};
 use crate::g::{G, GRef};
 use crate::m;
+use crate::spin::MutexGuard;
 use crate::token::{NOTIFIED, TIMED_OUT, Token};
 use crate::{cancel, park, timed};
 
