@@ -65,6 +65,17 @@ macro_rules! vectors {
     };
 }
 
+// What shared libraries know it by: their own `__morestack` goes on here.
+core::arch::global_asm!(
+    ".pushsection .text.morestack_split_entry,\"ax\",@progbits",
+    ".globl morestack_split_entry",
+    ".type morestack_split_entry,@function",
+    "morestack_split_entry:",
+    "jmp __morestack",
+    ".size morestack_split_entry, . - morestack_split_entry",
+    ".popsection",
+);
+
 /// What `newstack` may leave in `sched.ret` beside a [`Raise`](crate::Raise): the function runs on a segment, which it has put ready.
 pub const SEGMENT: usize = 1;
 

@@ -83,7 +83,7 @@ pub(crate) enum StackKind {
     Reserved(Class),
     /// Starts in the smallest class, moved to grow and to shrink when its frames say that they may ([`crate::side`]).
     Copying,
-    /// The same, but it is the spawner who says that it may be moved at any prologue.
+    /// The same, but it is the spawner who says that it may be moved at any prologue. In programs without side stacks.
     Contract,
 }
 
@@ -92,6 +92,11 @@ impl StackKind {
     #[inline(always)]
     pub(crate) fn auto(sched: &Sched) -> StackKind {
         if side::ON { StackKind::Copying } else { StackKind::reserved(sched.config.stack_size) }
+    }
+
+    /// A copying stack, asked for by who keeps the contract of `go`, or not.
+    pub(crate) fn copying(contract: bool) -> StackKind {
+        if contract && !side::ON { StackKind::Contract } else { StackKind::Copying }
     }
 
     /// A reserved stack of so many bytes, a size class.

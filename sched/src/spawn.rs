@@ -36,7 +36,7 @@ impl Attrs {
 
     /// What `go` means, called at `site`.
     pub(crate) fn go(site: &'static Location<'static>) -> Attrs {
-        Attrs { stack: Some(StackKind::Contract), site: Some(site), untied: true, ..Attrs::default() }
+        Attrs { stack: Some(StackKind::copying(true)), site: Some(site), untied: true, ..Attrs::default() }
     }
 }
 
@@ -260,8 +260,7 @@ impl Builder {
         let stack = match self.stack {
             Stack::Auto => None,
             Stack::Reserved(size) => Some(StackKind::reserved(config::check_stack("stack size", size)?)),
-            Stack::Copying if untied => Some(StackKind::Contract),
-            Stack::Copying => Some(StackKind::Copying),
+            Stack::Copying => Some(StackKind::copying(untied)),
         };
         let copying = stack.map_or(side::ON, |kind| !matches!(kind, StackKind::Reserved(_)));
         let site = copying.then_some(site);

@@ -95,7 +95,9 @@ impl Arguments {
     pub(crate) fn take(&mut self, options: &mut Options) -> Result<(), String> {
         const EXCLUDE: &str = "--exclude";
         const WORKSPACE_ONLY: &str = "--workspace-only";
+        const NO_SIDE_STACK: &str = "--no-side-stack";
         options.workspace_only |= self.has(&[WORKSPACE_ONLY]);
+        options.no_side_stack |= self.has(&[NO_SIDE_STACK]);
         let ours: &[&str] = if self.has(&["--workspace", "--all"]) { &[] } else { &[EXCLUDE] };
         for name in ours {
             if self.own.last().is_some_and(|word| word == name) {
@@ -103,7 +105,7 @@ impl Arguments {
             }
             options.exclude.extend(self.values(name).map(|value| value.to_string_lossy().into_owned()));
         }
-        *self = self.without(ours, &[WORKSPACE_ONLY]);
+        *self = self.without(ours, &[WORKSPACE_ONLY, NO_SIDE_STACK]);
         Ok(())
     }
 

@@ -109,7 +109,7 @@ impl Prepared {
         let dir = target_dir.join(DIR);
         let rustc = program("RUSTC", "rustc").unwrap_or_else(|| "rustc".to_owned());
         let rustdoc = program("RUSTDOC", "rustdoc").unwrap_or_else(|| "rustdoc".to_owned());
-        let settings = Settings::new(options, &graph, Library::make(&dir, &rustc)?, rustdoc)?;
+        let settings = Settings::new(options, &graph, rustdoc, |side_stacks| Library::make(&dir, &rustc, side_stacks))?;
         let tools = tools(&dir, &settings).map_err(|error| format!("{}: {error}", dir.display()))?;
         Ok(Prepared { target_dir, tools })
     }

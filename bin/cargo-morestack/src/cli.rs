@@ -26,6 +26,7 @@ The same can be written in morestack.toml beside the workspace's Cargo.toml, or 
 [workspace.metadata.morestack] or [package.metadata.morestack]:
     workspace-only = true
     exclude = [\"regex\"]
+    side-stack = false
 
 Exit codes: cargo's own; 2, the options or settings were refused; of doctor: 1, it does not work here.";
 
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// Leave this package as it is; may be given more than once
     #[arg(long, value_name = "CRATE")]
     pub(crate) exclude: Vec<String>,
+    /// Leave locals where they are: `spawn` gives reserved stacks then, as in a plain build, and only `go` copies
+    #[arg(long)]
+    pub(crate) no_side_stack: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,6 +13,8 @@ use crate::symbols;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Function {
     pub(crate) symbol: String,
+    /// Bytes of its locals, before any pass: of those that are arrays of bytes, as all larger ones are.
+    pub(crate) locals: usize,
 }
 
 impl Function {
@@ -31,7 +33,9 @@ impl Function {
 /// The functions that this file of LLVM's code defines.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<Function>> {
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
-    let mut functions = Vec::new();
+    let mut functions: Vec<Function> = Vec::new();
+    // The function is one of the list.
+    let mut inside = false;
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -39,9 +43,26 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<Function>> {
             return Ok(functions);
         }
         if line.starts_with(b"define ") {
-            functions.extend(std::str::from_utf8(&line).ok().and_then(defined).map(|symbol| Function { symbol }));
+            inside = false;
+            if let Some(symbol) = std::str::from_utf8(&line).ok().and_then(defined) {
+                functions.push(Function { symbol, locals: 0 });
+                inside = true;
+            }
+        } else if inside
+            && line.starts_with(b"  %")
+            && let Some(bytes) = local(&line)
+            && let Some(function) = functions.last_mut()
+        {
+            function.locals = function.locals.saturating_add(bytes);
         }
     }
+}
+
+/// The size of a local: `  %name = alloca [16 x i8], align 8`.
+fn local(line: &[u8]) -> Option<usize> {
+    let (_, what) = std::str::from_utf8(line).ok()?.split_once(" = alloca [")?;
+    let (bytes, kind) = what.split_once(" x ")?;
+    kind.starts_with("i8]").then(|| bytes.parse().ok())?
 }
 
 /// The symbol of a `define`. None where the check cannot be: a function with variable arguments, and a name that LLVM's list cannot
@@ -87,7 +108,7 @@ mod tests {
         let code = dir.path().join("a.ll");
         std::fs::write(&code, "declare void @x()\ndefine void @y() {\n}\n@z = global i8 0\n").unwrap();
         let functions = read(&code).unwrap();
-        assert_eq!(functions, [Function { symbol: "y".to_owned() }]);
+        assert_eq!(functions, [Function { symbol: "y".to_owned(), locals: 0 }]);
         let mut list = Vec::new();
         write_attributes(&mut list, functions.iter().map(|f| (f, "split-stack=1"))).unwrap();
         assert_eq!(list, b"y,split-stack=1\n");

@@ -27,7 +27,12 @@ pub(crate) struct Written {
     /// Packages that stay as they are.
     #[serde(default)]
     exclude: Vec<String>,
+    /// Whether locals that anything may point at are on side stacks; they are, unless said otherwise.
+    side_stack: Option<bool>,
 }
+
+/// What is said to who writes something else.
+const ALLOWED: &str = "allowed: workspace-only = true|false, exclude = [packages], side-stack = true|false";
 
 /// What the wrappers need to know.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -36,6 +41,7 @@ pub(crate) struct Settings {
     /// The rustdoc to call.
     pub(crate) rustdoc: String,
     workspace_only: bool,
+    pub(crate) side_stacks: bool,
     /// Packages that the user wants to stay as they are.
     exclude: BTreeSet<String>,
     /// The directories of the packages that the scheduler itself is made of and stands on, and what they are called.
@@ -55,14 +61,25 @@ pub(crate) struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     Untouched,
+    /// Of the scheduler itself, in a build with side stacks.
+    Own,
     ThirdParty,
     Member,
 }
 
+/// The crates of the scheduler.
+const SCHEDULER: [&str; 3] = ["morestack", "morestack_asm", "morestack_stacks"];
+
 impl Settings {
     /// Of all that is written, what the user has chosen for this workspace. The error is one line.
-    pub(crate) fn new(options: &Options, graph: &Graph, support: Library, rustdoc: String) -> Result<Settings, String> {
+    pub(crate) fn new(
+        options: &Options,
+        graph: &Graph,
+        rustdoc: String,
+        support: impl FnOnce(bool) -> Result<Library, String>,
+    ) -> Result<Settings, String> {
         let written = written(graph)?;
+        let side_stacks = !options.no_side_stack && written.side_stack.unwrap_or(true);
         let exclude: BTreeSet<String> = options.exclude.iter().chain(&written.exclude).cloned().collect();
         if let Some(unknown) = exclude.iter().find(|name| !graph.has_package(name)) {
             return Err(format!(
@@ -80,7 +97,8 @@ impl Settings {
             );
         }
         Ok(Settings {
-            support,
+            support: support(side_stacks)?,
+            side_stacks,
             rustdoc,
             workspace_only: options.workspace_only || written.workspace_only,
             runtime: graph.runtime(),
@@ -108,7 +126,9 @@ impl Settings {
         let member = self.members.contains(dir);
         // Not the examples and tests in the scheduler's own packages.
         let runtime = self.runtime.contains_key(dir) && !(member && crate_name != package.replace('-', "_"));
-        if runtime || self.exclude.contains(package) || self.workspace_only && !member {
+        if runtime && self.side_stacks && SCHEDULER.contains(&crate_name) {
+            Class::Own
+        } else if runtime || self.exclude.contains(package) || self.workspace_only && !member {
             Class::Untouched
         } else if member {
             Class::Member
@@ -120,9 +140,12 @@ impl Settings {
     /// Whether a function gets the check, by the crate that defines it.
     pub(crate) fn is_checked(&self, defined_in: Option<&str>) -> bool {
         // Functions of the scheduler are compiled into crates that use it, too.
-        defined_in.is_none_or(|name| {
-            !self.untouched.contains(name) && !matches!(name, "morestack" | "morestack_asm" | "morestack_stacks")
-        })
+        defined_in.is_none_or(|name| !self.untouched.contains(name) && !SCHEDULER.contains(&name))
+    }
+
+    /// Whether a function is the scheduler's own, wherever it is compiled.
+    pub(crate) fn is_own(&self, defined_in: Option<&str>) -> bool {
+        self.side_stacks && defined_in.is_some_and(|name| SCHEDULER.contains(&name))
     }
 
     /// Whether a function may be preempted that is compiled in the crate of this class and name.
@@ -139,7 +162,7 @@ impl Settings {
     /// What other code is made from the same sources by. It enters cargo's fingerprints by way of rustc's version.
     pub(crate) fn fingerprint(&self) -> String {
         let runtime: BTreeSet<_> = self.runtime.values().collect();
-        format!("{} {:?} {runtime:?} {:?}", self.workspace_only, self.exclude, self.preemptible)
+        format!("{} {} {:?} {runtime:?} {:?}", self.workspace_only, self.side_stacks, self.exclude, self.preemptible)
     }
 }
 
@@ -154,9 +177,9 @@ fn written(graph: &Graph) -> Result<Written, String> {
     let manifests = graph
         .metadata()
         .map(|(place, value)| {
-            serde_json::from_value::<Written>(value.clone()).map(|written| (place.clone(), written)).map_err(|error| {
-                format!("{place}: {error}; allowed: workspace-only = true|false, exclude = [packages]")
-            })
+            serde_json::from_value::<Written>(value.clone())
+                .map(|written| (place.clone(), written))
+                .map_err(|error| format!("{place}: {error}; {ALLOWED}"))
         })
         .collect::<Result<Vec<_>, _>>()?;
     let mut all = file.map(|written| (path.display().to_string(), written)).into_iter().chain(manifests);
@@ -168,9 +191,7 @@ fn written(graph: &Graph) -> Result<Written, String> {
 }
 
 fn parse(text: &str) -> Result<Written, String> {
-    toml::from_str(text).map_err(|error| {
-        format!("{}; allowed: workspace-only = true|false, exclude = [packages]", error.message().replace('\n', " "))
-    })
+    toml::from_str(text).map_err(|error| format!("{}; {ALLOWED}", error.message().replace('\n', " ")))
 }
 
 /// Names that `unknown` may have been meant for.
@@ -194,8 +215,9 @@ mod tests {
 
     #[test]
     fn a_file_says_what_is_allowed() {
-        let written = parse("workspace-only = true\nexclude = [\"regex\"]").unwrap();
-        assert_eq!(written, Written { workspace_only: true, exclude: vec!["regex".to_owned()] });
+        let written = parse("workspace-only = true\nexclude = [\"regex\"]\nside-stack = false").unwrap();
+        let exclude = vec!["regex".to_owned()];
+        assert_eq!(written, Written { workspace_only: true, exclude, side_stack: Some(false) });
         for (text, expected) in [("workspace_only = true", "unknown field"), ("exclude = 3", "invalid type"), ("=", "")]
         {
             let error = parse(text).unwrap_err();

@@ -12,27 +12,33 @@ use serde::{Deserialize, Serialize};
 
 const SOURCE: &str = include_str!("../support/support.rs");
 
-/// The compiled library.
+/// The compiled library: one for programs, one for shared libraries.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Library {
-    /// The directory that it is in.
+    /// The directory that both are in.
     dir: PathBuf,
 }
 
 impl Library {
-    /// What the linker calls it.
+    /// What the linker calls that for programs.
     pub(crate) const NAME: &str = "morestack_support";
+    /// And that for shared libraries.
+    pub(crate) const SHARED: &str = "morestack_support_shared";
 
     /// Compiles it, if it is not there.
-    pub(crate) fn make(dir: &Path, rustc: &str) -> Result<Library, String> {
-        let path = dir.join(format!("lib{}.a", Self::NAME));
-        let source = dir.join("support.rs");
-        // The source is put beside it when it is done.
-        if !std::fs::read(&source).is_ok_and(|text| text == SOURCE.as_bytes()) || !path.exists() {
-            compile(dir, rustc, &path, &source)
-                .map_err(|error| format!("cannot make the support library in {}: {error}", dir.display()))?;
+    pub(crate) fn make(dir: &Path, rustc: &str, side_stacks: bool) -> Result<Library, String> {
+        let dir = dir.join(if side_stacks { "side-stacks" } else { "no-side-stacks" });
+        for (name, shared) in [(Self::NAME, false), (Self::SHARED, true)] {
+            let options = [shared.then_some("shared"), side_stacks.then_some("side_stacks")];
+            let path = dir.join(format!("lib{name}.a"));
+            let source = dir.join(format!("{name}.rs"));
+            // The source is put beside it when it is done.
+            if !std::fs::read(&source).is_ok_and(|text| text == SOURCE.as_bytes()) || !path.exists() {
+                compile(&dir, rustc, options.into_iter().flatten(), &path, &source)
+                    .map_err(|error| format!("cannot make the support library in {}: {error}", dir.display()))?;
+            }
         }
-        Ok(Library { dir: dir.to_owned() })
+        Ok(Library { dir })
     }
 
     /// The value of `-L`.
@@ -44,13 +50,20 @@ impl Library {
 }
 
 /// Others may do the same at the same time: all is put in place by renaming.
-fn compile(dir: &Path, rustc: &str, path: &Path, source: &Path) -> Result<(), String> {
+fn compile(
+    dir: &Path,
+    rustc: &str,
+    options: impl Iterator<Item = &'static str>,
+    path: &Path,
+    source: &Path,
+) -> Result<(), String> {
     let said = |error: std::io::Error| error.to_string();
     std::fs::create_dir_all(dir).map_err(said)?;
     let scratch = tempfile::Builder::new().prefix("compile-").tempdir_in(dir).map_err(said)?;
     let (text, object) = (scratch.path().join("support.rs"), scratch.path().join("support.o"));
     std::fs::write(&text, SOURCE).map_err(said)?;
     let output = Command::new(rustc)
+        .args(options.flat_map(|option| ["--cfg", option]))
         .args([
             "--edition=2024",
             "--crate-type=lib",

@@ -10,9 +10,10 @@
 //! | crate | what it gets |
 //! |---|---|
 //! | a proc-macro, a build script, and what they stand on | nothing: they are compiled for the host, without `--target` |
-//! | the scheduler and what it stands on | nothing: it calls them where a stack must not move |
+//! | the scheduler | side stacks, and a mark at each function: they move, and have no check |
+//! | what the scheduler stands on | nothing: it calls that where a stack must not move |
 //! | excluded, or third-party with `--workspace-only` | nothing |
-//! | third-party | the check: stacks grow there |
+//! | third-party | the check: stacks grow there; side stacks |
 //! | of the workspace | the check, and a mark at what it defines itself: there it may be preempted |
 //!
 //! Attributes come from a list of symbols, since LLVM has no option that sets one of this kind on every function. If the first pass
@@ -46,8 +47,38 @@ use crate::support::{self, Library};
 /// The check.
 pub(crate) const SPLIT_STACK: &str = "split-stack=1";
 
-/// A byte before the function, and its address in a section of the program.
-const MARK: &str = "patchable-function-prefix=1";
+/// Marks: so many bytes before the function, and their address in a section of the program. The scheduler knows them by their number.
+mod mark {
+    /// It may be preempted.
+    pub(crate) const OPEN: usize = 1;
+    /// Its frame does not move.
+    pub(crate) const FIXED: usize = 2;
+    /// It is the scheduler's own.
+    pub(crate) const OWN: usize = 16;
+    /// By their sum.
+    pub(crate) const ATTRIBUTES: [(usize, &str); 4] = [
+        (OPEN, "patchable-function-prefix=1"),
+        (FIXED, "patchable-function-prefix=2"),
+        (OPEN + FIXED, "patchable-function-prefix=3"),
+        (OWN, "patchable-function-prefix=16"),
+    ];
+}
+
+/// Bytes of locals that a function may have on a side stack: half of what lies below one and faults. The scheduler has the same number.
+const SIDE_LOCALS: usize = 64 << 10;
+
+/// What is added to each crate that has side stacks. Functions that are inlined have at most an eighth of what may be had at all, so that
+/// the sum stays below what faults.
+const SIDE_STACKS: [&str; 2] = ["-Cllvm-args=-force-attribute=safestack", "-Cllvm-args=-inline-max-stacksize=8192"];
+
+/// What shared libraries look for in the program.
+const EXPORTED: [&str; 5] = [
+    "__safestack_unsafe_stack_ptr",
+    "morestack_split_entry",
+    "morestack_register_image",
+    "morestack_unregister_image",
+    "pthread_create",
+];
 
 /// rustc's own linker rewrites checks; and the support library names the section of marks, which would keep every marked function.
 pub(crate) const LINKING: [&str; 2] = ["-Clinker-features=-lld", "-Clink-arg=-Wl,-z,start-stop-gc"];
@@ -144,16 +175,29 @@ fn link(settings: &Settings, invocation: &mut Invocation) -> Result<(), String> 
     for argument in LINKING {
         invocation.push(argument);
     }
+    let shared = !invocation.has("--test") && invocation.crate_types().any(|kind| kind == "cdylib" || kind == "dylib");
+    let name = if shared {
+        Library::SHARED
+    } else {
+        for symbol in EXPORTED {
+            invocation.push(format!("-Clink-arg=-Wl,--export-dynamic-symbol={symbol}"));
+        }
+        Library::NAME
+    };
     invocation.push("-L");
     invocation.push(settings.support.search());
     invocation.push("-l");
-    invocation.push(format!("static:+whole-archive={}", Library::NAME));
+    invocation.push(format!("static:+whole-archive={name}"));
     Ok(())
 }
 
 fn instrumented(settings: &Settings, given: &Invocation, class: Class, dir: &Path) -> Result<ExitStatus, String> {
     let mut invocation = given.in_one_unit();
     invocation.push("-Csymbol-mangling-version=v0");
+    if class == Class::Own {
+        invocation.push("--cfg");
+        invocation.push("morestack_side_stacks");
+    }
     let functions = match functions(&invocation, dir)? {
         Ok(functions) => functions,
         Err(reason) => {
@@ -167,11 +211,35 @@ fn instrumented(settings: &Settings, given: &Invocation, class: Class, dir: &Pat
         }
     };
     let compiled = given.crate_name().unwrap_or_default();
-    let checked = functions.iter().filter(|f| settings.is_checked(f.defining_crate()) && !f.is_allocator());
-    let marked = checked.clone().filter(|f| settings.is_preemptible(f.defining_crate(), class, compiled));
-    let list = list(dir, checked.map(|f| (f, SPLIT_STACK)).chain(marked.map(|f| (f, MARK))))
+    let is_checked =
+        |f: &&listing::Function| class != Class::Own && settings.is_checked(f.defining_crate()) && !f.is_allocator();
+    let checked = functions.iter().filter(is_checked);
+    let marked = functions.iter().filter_map(|f| {
+        let own = class == Class::Own || settings.is_own(f.defining_crate());
+        let open = is_checked(&f) && settings.is_preemptible(f.defining_crate(), class, compiled);
+        let sum = match () {
+            () if is_fixed(settings, f) => mark::FIXED + if open { mark::OPEN } else { 0 },
+            () if own => mark::OWN,
+            () if open => mark::OPEN,
+            () => return None,
+        };
+        let (_, attribute) = mark::ATTRIBUTES.iter().find(|(mark, _)| *mark == sum)?;
+        Some((f, *attribute))
+    });
+    let list = list(dir, checked.map(|f| (f, SPLIT_STACK)).chain(marked))
         .map_err(|error| format!("cannot write the list of functions in {}: {error}", dir.display()))?;
     invocation.push(list_argument());
+    if settings.side_stacks {
+        for argument in SIDE_STACKS {
+            invocation.push(argument);
+        }
+        for function in functions.iter().filter(|f| is_fixed(settings, f)) {
+            // Not inlined either: its locals would be those of another.
+            for (change, attribute) in [("remove-", "safestack"), ("remove-", "alwaysinline"), ("", "noinline")] {
+                invocation.push(format!("-Cllvm-args=-force-{change}attribute={}:{attribute}", function.symbol));
+            }
+        }
+    }
     if class == Class::Member || given.links() {
         invocation.push("-Cllvm-args=-disable-nounwind-inference");
     }
@@ -180,6 +248,11 @@ fn instrumented(settings: &Settings, given: &Invocation, class: Class, dir: &Pat
         invocation.push("-Cpasses=forceattrs");
     }
     quietly(&invocation, list)
+}
+
+/// Whether the locals of a function are too large for a side stack.
+fn is_fixed(settings: &Settings, function: &listing::Function) -> bool {
+    settings.side_stacks && function.locals > SIDE_LOCALS
 }
 
 /// What tells LLVM where the list is.

@@ -66,6 +66,7 @@ use crate::atomics::Thread;
 use crate::future::wake_caught;
 use crate::g::G;
 use crate::links::{Linked, Links, List};
+use crate::side;
 use crate::spin::RawMutex;
 use crate::token::{NOTIFIED, PARKED, Token, wake};
 
@@ -356,6 +357,10 @@ impl<'a> Lent<'a> {
     ///
     /// The caller owns `g`, which is suspended.
     pub(crate) unsafe fn of(g: &'a G) -> Option<Lent<'a>> {
+        if side::ON {
+            // Others may point to the slot, so it is on the side stack.
+            return None;
+        }
         // SAFETY: a green thread keeps its sudog until it ends.
         let sudog: &Sudog = unsafe { g.sudog.get()?.as_ref() };
         // The waiter's own field: it does not change while `g` is suspended.
