@@ -1,5 +1,7 @@
 //! `JoinHandle::cancel`: where it takes effect, where not, and what it leaves behind.
 
+mod common;
+
 use std::any::Any;
 use std::hint::{black_box, spin_loop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -567,10 +569,12 @@ fn not_without_preemption() {
         let rt = runtime(2);
         let (sender, receiver) = bounded(0);
         let reached = Arc::new(AtomicU32::new(0));
+        let (began, has_begun) = mpsc::channel();
         let handle = start(&rt, tied, {
             let reached = reached.clone();
             move || {
                 without_preemption(|| {
+                    began.send(()).unwrap();
                     without_preemption(|| assert_eq!(receiver.recv(), Ok(1)));
                     reached.store(1, SeqCst);
                     sleep(SHORT);
@@ -585,6 +589,7 @@ fn not_without_preemption() {
                 reached.store(3, SeqCst);
             }
         });
+        has_begun.recv().unwrap();
         std::thread::sleep(SHORT);
         handle.cancel();
         std::thread::sleep(SHORT);
@@ -609,16 +614,19 @@ fn not_while_unwinding() {
         let rt = runtime(2);
         let (sender, receiver) = bounded(0);
         let got = Arc::new(AtomicU32::new(0));
+        let (began, has_begun) = mpsc::channel();
         let handle = rt.spawn({
             let waits = Waits(receiver, got.clone());
             move || {
                 let _waits = waits;
+                began.send(()).unwrap();
                 if panics {
                     std::panic::resume_unwind(Box::new("panic"));
                 }
                 park();
             }
         });
+        has_begun.recv().unwrap();
         std::thread::sleep(SHORT);
         handle.cancel();
         std::thread::sleep(SHORT);
@@ -691,6 +699,7 @@ fn a_scope_waits_for_its_children() {
     for tied in [true, false] {
         let rt = runtime(2);
         let seen = Arc::new(AtomicU32::new(0));
+        let (began, has_begun) = mpsc::channel();
         let handle = start(&rt, tied, {
             let seen = seen.clone();
             move || {
@@ -698,6 +707,7 @@ fn a_scope_waits_for_its_children() {
                 let caught = catch_unwind(AssertUnwindSafe(|| {
                     scope(|s| {
                         s.spawn(|| {
+                            began.send(()).unwrap();
                             sleep(SHORT * 4);
                             local = 7;
                         });
@@ -708,7 +718,7 @@ fn a_scope_waits_for_its_children() {
                 std::panic::resume_unwind(caught.unwrap_err());
             }
         });
-        std::thread::sleep(SHORT);
+        has_begun.recv().unwrap();
         handle.cancel();
         assert!(is_cancelled(&handle.join()));
         assert_eq!(seen.load(SeqCst), 7);
@@ -752,17 +762,19 @@ fn children_of_a_scope_are_cancelled() {
 fn run_is_not_left() {
     let (rt, inner) = (runtime(1), runtime(1));
     let ran = Arc::new(AtomicBool::new(false));
+    let (began, has_begun) = mpsc::channel();
     let handle = rt.spawn({
         let ran = ran.clone();
         move || {
             inner.run(|| {
+                began.send(()).unwrap();
                 sleep(SHORT * 4);
                 ran.store(true, SeqCst);
             });
             park();
         }
     });
-    std::thread::sleep(SHORT);
+    has_begun.recv().unwrap();
     handle.cancel();
     assert!(is_cancelled(&handle.join()));
     assert!(ran.load(SeqCst));
@@ -951,4 +963,9 @@ fn locks_survive_a_race() {
             assert!(semaphore.try_acquire_many(2).is_some());
         }
     }
+}
+
+#[test]
+fn under_stress() {
+    common::under_stress("");
 }

@@ -1,5 +1,7 @@
 //! Channels from async code: tokio, smol and `block_on`, beside green threads of both kinds and OS threads.
 
+mod common;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -809,4 +811,9 @@ fn values_survive_futures_that_are_dropped() {
         let left: u64 = r.try_iter().sum();
         assert_eq!(sum + left, ALL.len() as u64 * EACH * (EACH + 1) / 2);
     }
+}
+
+#[test]
+fn under_stress() {
+    common::under_stress("");
 }

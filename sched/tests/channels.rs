@@ -1,5 +1,7 @@
 //! Channels: crossbeam-channel's behaviours, for green threads on both kinds of stack and for OS threads.
 
+mod common;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -924,4 +926,9 @@ fn a_crowd() {
     consumers.into_iter().flat_map(Handle::join).for_each(|value| *times.entry(value).or_insert(0) += 1);
     assert_eq!(times.len(), 12 * EACH);
     assert!(times.values().all(|&n| n == 1));
+}
+
+#[test]
+fn under_stress() {
+    common::under_stress("");
 }

@@ -314,9 +314,9 @@ fn the_histogram_has_one_entry_per_sleep() {
     assert_eq!(rt.metrics().timer_lateness.count(), 500);
     // A worker that is stuck makes its tied sleepers late by that.
     let rt = runtime(1, MS);
-    let sleeper = rt.spawn(|| morestack::sleep(5 * MS));
+    let sleeper = rt.spawn(|| morestack::sleep(50 * MS));
     std::thread::sleep(MS);
-    rt.spawn(|| spin(40 * MS)).join().unwrap();
+    rt.spawn(|| spin(100 * MS)).join().unwrap();
     sleeper.join().unwrap();
     let late = rt.metrics().timer_lateness;
     assert_eq!(late.count(), 1);

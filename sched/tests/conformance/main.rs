@@ -5,6 +5,8 @@
 //! keeps the contract of `go`: what it lends out of its stack it lends to a `morestack::scope`.
 
 mod channel;
+#[path = "../common/mod.rs"]
+mod common;
 mod future;
 mod select;
 mod surface;
@@ -219,4 +221,9 @@ impl Drop for Token {
 /// A panic that says nothing on standard error.
 fn silent_panic() -> ! {
     resume_unwind(Box::new("on purpose"))
+}
+
+#[test]
+fn under_stress() {
+    common::under_stress("::go");
 }
