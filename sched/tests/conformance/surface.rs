@@ -125,8 +125,8 @@ behaviours! {
         let (s, r) = bounded::<()>(0);
         let handle = morestack::spawn(move || _ = r.recv()).cancel_handle();
         handle.cancel();
-        assert!(s.send(()).is_err());
         until(|| handle.is_finished());
+        assert!(s.send(()).is_err());
     }
 
     fn disconnected(context) {
