@@ -199,10 +199,11 @@ impl Waiter {
 impl Sudog {
     /// Prepares a wait of `waiter` with a value in `slot`.
     pub(super) fn begin<T>(&self, waiter: Waiter, slot: *mut T, lock: &RawMutex) {
-        self.waiter.set(Some(waiter));
+        // First: from here on nothing moves the stack, and the slot stays where it is. There may be a check in any of these calls.
+        self.lock.set(Some(NonNull::from(lock)));
         self.slot.set(slot as usize);
         self.size.set(size_of::<T>());
-        self.lock.set(Some(NonNull::from(lock)));
+        self.waiter.set(Some(waiter));
         self.outcome.set(Outcome::Open);
     }
 
