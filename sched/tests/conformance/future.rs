@@ -50,20 +50,22 @@ behaviours! {
     /// The one that comes second in a race is dropped, and what it was given goes to another.
     fn races(context) {
         let (s, r) = bounded::<u32>(0);
-        let (never, silence) = bounded::<u32>(1);
         let racer = context.start_future({
             let r = r.clone();
             async move {
                 let mut got = Vec::new();
-                while got.len() < 50 {
-                    let value = async { r.recv_async().await.ok() };
+                loop {
+                    let value = async { Some(r.recv_async().await) };
                     let pause = async {
                         after(MS / 50).recv_async().await.unwrap();
                         None
                     };
-                    got.extend(future::or(future::or(value, pause), async { silence.recv_async().await.ok() }).await);
+                    match future::or(value, pause).await {
+                        Some(Ok(n)) => got.push(n),
+                        Some(Err(RecvError)) => return got,
+                        None => {}
+                    }
                 }
-                got
             }
         });
         let plain = context.start(move || r.iter().collect::<Vec<_>>());
@@ -76,7 +78,6 @@ behaviours! {
             }
         });
         sends.join();
-        drop(never);
         let mut all = racer.join();
         all.extend(plain.join());
         all.sort_unstable();
