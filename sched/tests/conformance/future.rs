@@ -43,7 +43,7 @@ behaviours! {
             let by_into_stream = context.start_future(async move { r.into_stream().fold(0, |sum, n| sum + n).await });
             senders.into_iter().for_each(Handle::join);
             let sums = [by_recv, by_stream, by_into_stream].map(Handle::join);
-            assert_eq!(sums.into_iter().sum::<u64>(), (0..400).sum());
+            assert_eq!(sums.into_iter().sum::<u64>(), (0..400).sum::<u64>());
         }
     }
 
@@ -100,7 +100,7 @@ behaviours! {
             assert_eq!(morestack::spawn(|| 1).await.unwrap() + spawn_future(async { 2 }).await.unwrap(), 3);
             let handles: Vec<_> = (0..20_u64).map(|n| morestack::spawn(move || n * n)).collect();
             let sum = stream::iter(handles).then(|handle| async { handle.await.unwrap() }).fold(0, |sum, n| sum + n).await;
-            assert_eq!(sum, (0..20).map(|n| n * n).sum());
+            assert_eq!(sum, (0..20).map(|n| n * n).sum::<u64>());
             let panics = morestack::spawn(|| silent_panic()).await;
             assert_eq!(panics.unwrap_err().downcast_ref(), Some(&"on purpose"));
             // Given up, and awaited again.
