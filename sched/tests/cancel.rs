@@ -157,6 +157,17 @@ fn receives_and_sends() {
 #[test]
 fn selects() {
     ends(|| {
+        let ((s, r), other) = (both::<u8>(0), both::<String>(0));
+        move || {
+            let mut select = channel::Select::new();
+            select.recv(&other.1);
+            select.send(&other.0, "unsent".to_owned());
+            // Not to itself.
+            select.send(&s, 1);
+            let _ = (select.select().index(), &r);
+        }
+    });
+    ends(|| {
         let ((s, r), (to, from)) = (both::<String>(0), both::<String>(0));
         move || {
             let _ = (&s, &from);

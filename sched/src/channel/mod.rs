@@ -25,7 +25,7 @@
 //! |---|---|
 //! | `sudog` | a wait in a queue, and the stack that it lends out |
 //! | `wait` | parking until it is over |
-//! | `select` | waiting for one of several operations, and for no longer than allowed |
+//! | `select`, `dynamic` | waiting for one of several operations, and for no longer than allowed |
 //! | `future` | the same operations for async code |
 //! | `clock` | channels that the clock sends into |
 //! | `iter` | receivers as iterators |
@@ -44,6 +44,7 @@
 //! 3. When the last of one side goes, all who wait on the other are dequeued: nobody waits for what cannot come.
 
 mod clock;
+mod dynamic;
 mod error;
 mod future;
 mod iter;
@@ -62,6 +63,7 @@ use morestack_asm::prologue_for;
 
 use self::clock::Clock;
 pub use self::clock::{after, at, never, tick};
+pub use self::dynamic::{Select, Selected};
 pub use self::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use self::future::Unreceived;
 pub use self::future::{IntoStream, RecvFuture, RecvStream, SendFuture};
@@ -279,7 +281,11 @@ fn check_room<T>() {
 /// The same for an operation with a deadline, or one of several: it goes through an arm of [`select`].
 #[inline(always)]
 fn check_room_for_arm<T>() {
-    prologue_for(2 * COPIES * size_of::<T>());
+    prologue_for(arm_room::<T>());
+}
+
+const fn arm_room<T>() -> usize {
+    2 * COPIES * size_of::<T>()
 }
 
 /// Values of the type that an operation has on the stack at the same time, at most: unoptimised, a frame for each step

@@ -123,7 +123,8 @@ unsafe fn state<T>(chan: &Chan<T>) -> &mut State<T> {
 /// `recv(receiver)`.
 #[doc(hidden)]
 pub struct RecvArm<'a, T> {
-    receiver: &'a Receiver<T>,
+    /// In the heap, and so no pointer to a stack.
+    chan: &'a Chan<T>,
     node: Option<NonNull<Node<T>>>,
     result: Option<Result<T, RecvError>>,
 }
@@ -137,7 +138,7 @@ impl<'a, T> RecvArm<'a, T> {
 
     /// The same where the room was checked.
     pub(super) fn with(receiver: &'a Receiver<T>) -> RecvArm<'a, T> {
-        RecvArm { receiver, node: None, result: None }
+        RecvArm { chan: &receiver.chan, node: None, result: None }
     }
 
     /// The result, once, of an arm that was done.
@@ -150,13 +151,13 @@ impl<'a, T> RecvArm<'a, T> {
 impl<T> Arm for RecvArm<'_, T> {
     fn lock(&self) -> &RawMutex {
         // SAFETY: it is locked and unlocked in pairs, by this module.
-        unsafe { self.receiver.chan.state.raw() }
+        unsafe { self.chan.state.raw() }
     }
 
     unsafe fn attempt(&mut self) -> Option<Waker> {
         let mut value = MaybeUninit::uninit();
         // SAFETY: by the contract.
-        match unsafe { state(&self.receiver.chan) }.try_recv(&mut value) {
+        match unsafe { state(self.chan) }.try_recv(&mut value) {
             Ok(waker) => {
                 // SAFETY: it was received.
                 self.result = Some(Ok(unsafe { value.assume_init() }));
@@ -172,21 +173,21 @@ impl<T> Arm for RecvArm<'_, T> {
 
     unsafe fn due(&self) -> Option<Instant> {
         // SAFETY: by the contract.
-        unsafe { state(&self.receiver.chan) }.clock.as_ref()?.due()
+        unsafe { state(self.chan) }.clock.as_ref()?.due()
     }
 
     unsafe fn enqueue(&mut self, waiter: Waiter) {
         let node = Node::new(waiter, MaybeUninit::uninit());
         self.node = Some(node);
         // SAFETY: by the contract; it stays in the heap until it was dequeued.
-        unsafe { state(&self.receiver.chan).receivers.push(&node.as_ref().sudog) };
+        unsafe { state(self.chan).receivers.push(&node.as_ref().sudog) };
     }
 
     fn dequeue(&mut self) -> bool {
         let Some(node) = self.node.take() else { return false };
         // SAFETY: the node is there until `end`, and then in no queue: it is removed here, and nobody puts it in again.
         let (outcome, value) = unsafe {
-            self.receiver.chan.state.lock().receivers.remove(&node.as_ref().sudog);
+            self.chan.state.lock().receivers.remove(&node.as_ref().sudog);
             Node::end(node)
         };
         self.result = match outcome {
@@ -202,7 +203,8 @@ impl<T> Arm for RecvArm<'_, T> {
 /// `send(sender, value)`.
 #[doc(hidden)]
 pub struct SendArm<'a, T> {
-    sender: &'a Sender<T>,
+    /// As above.
+    chan: &'a Chan<T>,
     /// Until it was sent, or is in the node.
     value: Option<T>,
     node: Option<NonNull<Node<T>>>,
@@ -218,7 +220,7 @@ impl<'a, T> SendArm<'a, T> {
 
     /// The same where the room was checked.
     pub(super) fn with(sender: &'a Sender<T>, value: T) -> SendArm<'a, T> {
-        SendArm { sender, value: Some(value), node: None, result: None }
+        SendArm { chan: &sender.chan, value: Some(value), node: None, result: None }
     }
 
     /// The result, once, of an arm that was done.
@@ -236,14 +238,14 @@ impl<'a, T> SendArm<'a, T> {
 impl<T> Arm for SendArm<'_, T> {
     fn lock(&self) -> &RawMutex {
         // SAFETY: it is locked and unlocked in pairs, by this module.
-        unsafe { self.sender.chan.state.raw() }
+        unsafe { self.chan.state.raw() }
     }
 
     unsafe fn attempt(&mut self) -> Option<Waker> {
         let slot = MaybeUninit::new(self.value.take().expect("what was not sent is still there"));
         // SAFETY: by the contract; there is a value, and on an error there still is.
         unsafe {
-            match state(&self.sender.chan).try_send(self.sender.chan.capacity, &slot) {
+            match state(self.chan).try_send(self.chan.capacity, &slot) {
                 Ok(waker) => {
                     self.result = Some(Ok(()));
                     Some(waker)
@@ -269,14 +271,14 @@ impl<T> Arm for SendArm<'_, T> {
         let node = Node::new(waiter, MaybeUninit::new(value));
         self.node = Some(node);
         // SAFETY: by the contract; it stays in the heap until it was dequeued.
-        unsafe { state(&self.sender.chan).senders.push(&node.as_ref().sudog) };
+        unsafe { state(self.chan).senders.push(&node.as_ref().sudog) };
     }
 
     fn dequeue(&mut self) -> bool {
         let Some(node) = self.node.take() else { return false };
         // SAFETY: the node is there until `end`, and then in no queue: it is removed here, and nobody puts it in again.
         let (outcome, value) = unsafe {
-            self.sender.chan.state.lock().senders.remove(&node.as_ref().sudog);
+            self.chan.state.lock().senders.remove(&node.as_ref().sudog);
             Node::end(node)
         };
         // SAFETY: only a receiver that has completed the operation has the value.
@@ -436,7 +438,8 @@ fn for_each_lock(arms: &[&mut dyn Arm], mut f: impl FnMut(&RawMutex)) {
 /// reference. All values are evaluated first, in the order of the arms, as in Go; one that is not sent is dropped.
 ///
 /// On an OS thread it blocks the thread. In a destructor during a panic it blocks the worker, as
-/// [`park`](crate::park()) does. Without arms it waits for ever.
+/// [`park`](crate::park()) does. Without arms it waits for ever. For operations that are known at run time only there is
+/// [`Select`](crate::channel::Select).
 #[macro_export]
 macro_rules! select {
     // The arms in one form: (kind, argument, pattern, body).

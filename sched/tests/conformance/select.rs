@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 
 use morestack::channel::{
-    Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, TrySendError, after, at, bounded, never,
-    select, tick, unbounded,
+    Receiver, RecvError, RecvTimeoutError, Select, SendError, Sender, TryRecvError, TrySendError, after, at, bounded,
+    never, select, tick, unbounded,
 };
 
 use super::*;
@@ -411,5 +411,108 @@ behaviours! {
         assert!(start.elapsed() >= 20 * MS && values > 0 && (1..=most).contains(&beats), "{values} {beats}");
         drop(r);
         worker.join();
+    }
+
+    /// Every value of many channels, of several types, whose senders go one after another.
+    fn lists(context) {
+        let (numbers, texts) = ([0, 1, 2].map(bounded::<u64>), [0, 1].map(bounded::<String>));
+        let mut senders = Vec::new();
+        for (i, (s, _)) in (0..).zip(&numbers) {
+            let s = s.clone();
+            senders.push(context.start(move || (0..20 * (i + 1)).for_each(|n| s.send(n).unwrap())));
+        }
+        for (s, _) in &texts {
+            let s = s.clone();
+            senders.push(context.start(move || (0..30).for_each(|n| s.send(format!("{n}")).unwrap())));
+        }
+        let (numbers, texts) = (numbers.map(|(_, r)| r), texts.map(|(_, r)| r));
+        let mut select = Select::new();
+        numbers.iter().for_each(|r| _ = select.recv(r));
+        texts.iter().for_each(|r| _ = select.recv(r));
+        let (mut sum, mut open) = (0, 5);
+        while open > 0 {
+            let chosen = select.select();
+            let index = chosen.index();
+            let value = match index {
+                0..3 => chosen.recv(&numbers[index]),
+                _ => chosen.recv(&texts[index - 3]).map(|text| text.parse().unwrap()),
+            };
+            match value {
+                Ok(n) => sum += n,
+                Err(RecvError) => {
+                    select.remove(index);
+                    open -= 1;
+                }
+            }
+        }
+        assert_eq!(sum, [20, 40, 60, 30, 30].map(|n: u64| n * (n - 1) / 2).iter().sum());
+        senders.into_iter().for_each(Handle::join);
+        assert!(catch_unwind(AssertUnwindSafe(|| _ = select.select())).is_err(), "the list is empty");
+    }
+
+    fn lists_that_send(context) {
+        let drops = Drops::default();
+        let (a, b, other) = (bounded::<Token>(0), bounded::<Token>(1), bounded::<Token>(0));
+        let (s, r) = bounded::<Token>(0);
+        let mut select = Select::new();
+        assert_eq!((select.send(&a.0, drops.token()), select.recv(&a.1), select.send(&b.0, drops.token())), (0, 1, 2));
+        assert!(format!("{select:?}").contains('3'));
+        // Not to itself.
+        let chosen = select.select_timeout(LONG).unwrap();
+        assert_eq!(chosen.index(), 2);
+        assert!(chosen.send(&b.0).is_ok());
+        assert!(select.try_select().is_none() && select.select_timeout(MS).is_none());
+        assert!(select.select_deadline(Instant::now()).is_none());
+        let receives = context.start({
+            let r = a.1.clone();
+            move || r.recv().is_ok()
+        });
+        let chosen = select.select();
+        assert_eq!(chosen.index(), 0);
+        assert!(chosen.send(&a.0).is_ok() && receives.join());
+        // It is gone with its value; the rest is there.
+        assert!(catch_unwind(AssertUnwindSafe(|| select.remove(0))).is_err());
+        assert_eq!(drops.count(), 1);
+        let sends = context.start({
+            let (s, token) = (a.0.clone(), drops.token());
+            move || s.send(token).is_ok()
+        });
+        assert_eq!(select.select().recv(&a.1).map(drop), Ok(()));
+        assert!(sends.join());
+        // One that is gone is ready, and gives the value back.
+        drop(b.1.recv());
+        let sends = select.send(&other.0, drops.token());
+        let unsent = select.send(&a.0, drops.token());
+        assert!(select.try_select().is_none());
+        drop(r);
+        let refused = select.send(&s, drops.token());
+        let chosen = select.select();
+        assert_eq!(chosen.index(), refused);
+        assert!(chosen.send(&s).is_err());
+        assert_eq!(drops.count(), 4);
+        select.remove(unsent);
+        drop(select);
+        assert_eq!((drops.count(), sends < refused), (6, true));
+    }
+
+    /// An operation is asked for by its own channel, and by what it does.
+    fn lists_that_are_misread(context) {
+        let (a, b) = (unbounded::<u64>(), unbounded::<String>());
+        let mut select = Select::new();
+        select.recv(&a.1);
+        for misread in 0..3 {
+            a.0.send(7).unwrap();
+            let chosen = select.select();
+            let panics = catch_unwind(AssertUnwindSafe(|| match misread {
+                0 => _ = chosen.recv(&b.1),
+                1 => _ = chosen.send(&a.0),
+                _ => _ = chosen.recv(&unbounded::<u64>().1),
+            }));
+            assert!(panics.is_err());
+        }
+        // Nor is it asked for again.
+        assert!(select.try_select().is_none());
+        a.0.send(8).unwrap();
+        assert_eq!(select.select().recv(&a.1), Ok(8));
     }
 }
