@@ -13,6 +13,7 @@
 //! | the scheduler | side stacks, and a mark at each function: they move, and have no check |
 //! | what the scheduler stands on | nothing: it calls that where a stack must not move |
 //! | excluded, or third-party with `--workspace-only` | nothing |
+//! | what the program's own allocator calls within its crate | nothing |
 //! | third-party | the check: stacks grow there; side stacks |
 //! | of the workspace | the check, and a mark at what it defines itself: there it may be preempted |
 //!
@@ -29,7 +30,8 @@
 //! # What unwinds
 //!
 //! A stack overflow unwinds out of a function of the workspace. LLVM does not know of it, and must not infer that such a function
-//! never unwinds: its callers would have no way to catch it.
+//! never unwinds: its callers would have no way to catch it. Nor is one raised in a function whose ABI does not unwind (`extern "C"`):
+//! its callers have no destructors to run, as far as LLVM knows. It has the check, and no mark.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -212,11 +214,14 @@ fn instrumented(settings: &Settings, given: &Invocation, class: Class, dir: &Pat
     };
     let compiled = given.crate_name().unwrap_or_default();
     let is_checked =
-        |f: &&listing::Function| class != Class::Own && settings.is_checked(f.defining_crate()) && !f.is_allocator();
+        |f: &&listing::Function| class != Class::Own && settings.is_checked(f.defining_crate()) && !f.allocates;
+    // A stack overflow is raised where a function is marked as open: callers must be prepared, or the panic must not get that far.
+    let aborts = invocation.codegen("panic").last() == Some("abort");
     let checked = functions.iter().filter(is_checked);
     let marked = functions.iter().filter_map(|f| {
         let own = class == Class::Own || settings.is_own(f.defining_crate());
-        let open = is_checked(&f) && settings.is_preemptible(f.defining_crate(), class, compiled);
+        let open =
+            is_checked(&f) && (f.unwinds || aborts) && settings.is_preemptible(f.defining_crate(), class, compiled);
         let sum = match () {
             () if is_fixed(settings, f) => mark::FIXED + if open { mark::OPEN } else { 0 },
             () if own => mark::OWN,
