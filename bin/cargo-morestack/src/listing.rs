@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_list_is_written_and_read() {
-        let (dir, code) = written(
+        let (_dir, code) = written(
             "declare void @x()\ndefine void @y() {\n  %a = alloca [24 x i8], align 8\n  %b = alloca ptr\n}\n@z = global i8 0\n",
         );
         let functions = read(&code).unwrap();
