@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | a stack that was moved or freed (`MORESTACK_EFENCE`) | which green thread, which old stack, when and where it was moved, which rule was broken | abort |
 //! | the guard page of the running green thread, or the gap below its [side stack](crate::side) | its name, its limit, what to do | abort |
+//! | the guard page of the signal stack | who was interrupted by the handler that needs more | abort |
 //! | anything else | none | the previous handler |
 
 use std::cell::Cell;
@@ -22,7 +23,7 @@ use morestack_asm::{Stack, call_on_signal_side};
 use morestack_stacks::{efence, guard_of};
 
 use crate::g::{G, StackKind};
-use crate::m;
+use crate::m::{self, M};
 use crate::timers;
 
 const SIGNALS: [i32; 2] = [libc::SIGSEGV, libc::SIGBUS];
@@ -102,7 +103,24 @@ extern "C" fn handle(signal: i32, info: *mut libc::c_void, context: *mut libc::c
         );
         die(&line);
     }
+    if let Some(stack) = m::current().map(M::signal_stack).filter(|s| (s.lo - SIGNAL_GUARD..s.lo).contains(&addr)) {
+        explain_signal_stack(&mut line, g, stack);
+        die(&line);
+    }
     previous(signal, info, context);
+}
+
+/// The kernel has begun at the top of the signal stack again, since `rsp` was below it.
+fn explain_signal_stack(line: &mut Line, g: Option<&G>, stack: Stack) {
+    let _ = write!(
+        line,
+        "morestack: a signal handler overflowed the signal stack of its worker, {}",
+        ByteSize(stack.size() as u64)
+    );
+    let _ = match g {
+        Some(g) => writeln!(line, ": it had interrupted green thread '{}' (id {})", g.label(), g.id),
+        None => writeln!(line, ": it had interrupted the scheduler"),
+    };
 }
 
 fn explain_old_stack(line: &mut Line, g: Option<&G>, addr: usize, pc: usize, old: &efence::Retired) {

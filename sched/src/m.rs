@@ -254,6 +254,12 @@ impl M {
     }
 
     /// Makes the next prologue check on its thread fail. For sysmon.
+    /// The bounds of its signal stack. On its own thread.
+    pub(crate) fn signal_stack(&self) -> Stack {
+        // SAFETY: set before the first green thread runs.
+        unsafe { (*self.head.get()).gsignal }
+    }
+
     pub(crate) fn poison(&self) {
         let slot = self.slot.lock();
         // SAFETY: non-null only while its thread lives, and the lock keeps it from leaving.
