@@ -37,6 +37,9 @@
 //! A request that arrives there stays pending. The next [`PATIENCE`] checks of the thread fail, too: it is likely to come back to the
 //! program's own code within microseconds. Then it goes on undisturbed until sysmon asks again.
 //!
+//! A cancellation stays pending in the same way, for [longer](PATIENCE_CANCELLED): what an automatic check has seen must not be lost for
+//! the next one of the author's own.
+//!
 //! A check may fail in a function that the runtime itself has called, inside of one of its own calls: in the program's allocator.
 //! That is neither preempted nor unwound, and the M is *in* ([`crate::hold`]) and stays so. Or in one that a call of a channel is made of,
 //! when the green thread stands in the queue already and its [slot](Lent) is others' to write to: then nothing moves, and there is the
@@ -65,6 +68,10 @@ use crate::{cancel, p, schedule, side, stack, stress, timers};
 /// Checks in a row that fail for one request where it cannot be answered. Each costs a switch to g0 and back, some 50 ns; so this is
 /// what a request may cost, about a microsecond.
 const PATIENCE: u32 = 16;
+
+/// The same for one that was cancelled and is to unwind at the next safepoint of its author's, which may be rare among the checks. A
+/// twentieth of the time between two of sysmon's looks: it loses no more by it, and meets such a safepoint at one of the looks.
+const PATIENCE_CANCELLED: u32 = 1000;
 
 /// See the module header. Called by the scheduler loop with the frame size that the check named, and whether the check is automatic.
 pub(crate) unsafe fn newstack(head: *mut GHead, check: usize) {
@@ -102,14 +109,16 @@ pub(crate) unsafe fn newstack(head: *mut GHead, check: usize) {
             return go_on(m, g, raise as usize);
         }
     };
-    if !automatic && !m.was_in.get() && Token::of_wait(&g).is_cancelled() && cancel::may_raise(&g) {
+    let cancelled = !m.was_in.get() && Token::of_wait(&g).is_cancelled() && cancel::may_raise(&g);
+    if cancelled && !automatic {
         let raise: Raise = raise_cancelled;
         return go_on(m, g, raise as usize);
     }
     if !stress::preempts() && !m.p().preempt_requested() {
-        go_on(m, g, ret);
+        if cancelled { put_off(m, g, ret, PATIENCE_CANCELLED) } else { go_on(m, g, ret) }
     } else if !is_open(m, automatic) {
-        put_off(m, g, ret);
+        m.p().stats.preemptions_deferred.add(1);
+        put_off(m, g, ret, PATIENCE);
     } else {
         preempt(m, g, frame, ret);
     }
@@ -166,12 +175,10 @@ fn is_open(m: &M, automatic: bool) -> bool {
     !m.was_in.get() && (!automatic || is_marked(unsafe { (*m.head.get()).morebuf.pc }))
 }
 
-/// Leaves a request pending, in a function that is not to be preempted.
-fn put_off(m: &M, g: GRef, ret: usize) {
-    let p = m.p();
-    p.stats.preemptions_deferred.add(1);
+/// Leaves a request pending, in a function that is not to answer it. So many checks in a row fail for it.
+fn put_off(m: &M, g: GRef, ret: usize, patience: u32) {
     go_on(m, g, ret);
-    if p.is_patient(PATIENCE) {
+    if m.p().is_patient(patience) {
         // SAFETY: owned by this M, suspended.
         unsafe { (*g.head()).stackguard0 = STACK_PREEMPT };
     }
