@@ -23,6 +23,7 @@ use core::ptr;
 
 #[cfg(morestack_side_stacks)]
 use crate::prologue::{STACK_GUARD, STACK_SMALL_AUTOMATIC};
+use crate::signal::Signals;
 
 /// The bounds of a stack: exactly `[lo, hi)`, with nothing implicit on either side. The size is a power of two.
 #[repr(C)]
@@ -224,6 +225,8 @@ pub struct MHead {
     pub stackguard1: usize,
     /// What `morestack` has g0 call.
     pub newstack: McallFn,
+    /// How signal handlers are recognised.
+    pub signals: Signals,
 }
 
 pub(crate) const G_LO: usize = offset_of!(GHead, stack.lo);

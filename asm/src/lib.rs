@@ -10,6 +10,7 @@
 //! | `segment` | running a function on another stack than its caller's |
 //! | `side` | the second stack of programs that `cargo morestack` built |
 //! | [`split`](crate::detect_vectors) | the same for checks that the compiler puts everywhere |
+//! | [`signal`](crate::Signals) | how such a check is known to be a signal handler's |
 //!
 //! This crate knows nothing of scheduling and allocates nothing. It needs Linux on x86-64 with glibc: the check reads
 //! the slot of glibc's thread control block that is kept for split stacks.
@@ -22,6 +23,7 @@ mod morestack;
 mod prologue;
 mod segment;
 mod side;
+mod signal;
 mod split;
 mod switch;
 mod tls;
@@ -35,6 +37,7 @@ pub use segment::is_segment_call;
 #[cfg(morestack_side_stacks)]
 pub use side::side_pointer;
 pub use side::{SignalFn, call_on_signal_side};
+pub use signal::Signals;
 pub use split::{AUTOMATIC, SEGMENT, detect_vectors, is_split};
 pub use switch::{Mcall, gogo, is_start, mcall, on_stack, switch, switch_publishing, systemstack};
 pub use tls::{getg, on_system_stack, set_stackguard, setg, stackguard, stackguard_slot};

@@ -29,8 +29,9 @@
 //! # Whose stack it is meanwhile
 //!
 //! The head names the segment as the stack. `below` and its `fixed` are in the link. All this changes by the running green thread
-//! itself, in code where nothing else looks at it: a signal that comes in between finds `rsp` outside of the bounds, and the
-//! slow path refuses there. A segment that is moved has its link at its new top; `rbp` is relocated with the frames, so it is
+//! itself, in code where nothing else looks at it. A signal handler may come in between, and have a check that fails. Until `fixed` is
+//! 0 it takes the same segment, and leaves it and the head as they were; from then on, and where `rsp` is outside of the bounds, it goes
+//! the slow way, where handlers go on. A segment that is moved has its link at its new top; `rbp` is relocated with the frames, so it is
 //! found again.
 //!
 //! # The guard
@@ -147,12 +148,13 @@ mod call {
             "mov qword ptr [rax + {BELOW_HI}], r10",
             "mov r10, qword ptr [rcx + {G_FIXED}]",
             "mov qword ptr [rax + {FIXED}], r10",
+            // From here on a signal handler's checks do not come this way.
+            "mov qword ptr [rcx + {G_FIXED}], 0",
             "mov r10, qword ptr [rsp + 24]",
             "mov qword ptr [rax + {PC}], r10",
             "mov qword ptr [rax + {BP}], rbp",
             "lea r10, [rsp + 16]",
             "mov qword ptr [rax + {SP}], r10",
-            "mov qword ptr [rcx + {G_FIXED}], 0",
             "mov r10, qword ptr [rax + {LINK_HI}]",
             "mov qword ptr [rcx + {HI}], r10",
             "mov r10, qword ptr [rax + {LINK_LO}]",

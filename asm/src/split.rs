@@ -22,6 +22,12 @@
 //! and relocated; so are the vector registers, as wide as this processor has them, since values are passed in those, too. Nothing else
 //! is live: f has not begun, and its caller has given up all that callees may change.
 //!
+//! # Signal handlers
+//!
+//! Their functions have checks, too. A handler that runs on a green thread's stack may have interrupted anything: what saves this very
+//! context, code that is not to be interrupted by another green thread, code that has an address of a local elsewhere. So it goes
+//! on, whatever the check found, in the room below the guard. How it is recognised: see [`crate::signal`].
+//!
 //! # Unwinding
 //!
 //! `rsp` stands below two return addresses: into f, and f's own. The CFI skips the first, so that f, which has no frame yet, is not
@@ -33,6 +39,7 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use crate::layout::*;
 use crate::morestack::{enter_newstack, refuse};
 use crate::side::{side, swap_side};
+use crate::signal::in_handler;
 
 /// Set in `newstack`'s argument, beside the size of the frame: the check is one that the compiler put there, not the author.
 pub const AUTOMATIC: usize = 1 << AUTOMATIC_BIT;
@@ -47,6 +54,11 @@ pub fn detect_vectors() {
     let shift =
         if std::is_x86_feature_detected!("avx512f") { 2 } else { u8::from(std::is_x86_feature_detected!("avx")) };
     VECTOR_SHIFT.store(shift, Relaxed);
+}
+
+/// Not 0 unless it is a signal handler whose check failed.
+extern "C" fn enters(sp: usize) -> usize {
+    usize::from(!in_handler(sp))
 }
 
 /// Eight vector registers of `$width` bytes, stored at `rsp` or loaded from there.
@@ -139,7 +151,12 @@ unsafe extern "C" fn split() {
         vectors!(store "vmovups" "zmm" 64),
         "vzeroupper",
         "7:",
-        "mov r9, r10",
+        "mov rbx, r10",
+        "mov rdi, rsp",
+        "call {enters}",
+        "test rax, rax",
+        "jz 2f",
+        "mov r9, rbx",
         "bts r9, {automatic}",
         enter_newstack!(),
         "2:",
@@ -201,6 +218,6 @@ unsafe extern "C" fn split() {
         M = const G_M, G0 = const M_G0, LO = const G_LO, HI = const G_HI,
         SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX, GUARD0 = const G_GUARD0,
         MOREBUF_PC = const M_MOREBUF_PC, MOREBUF_SP = const M_MOREBUF_SP, NEWSTACK = const M_NEWSTACK,
-        refuse = sym refuse,
+        refuse = sym refuse, enters = sym enters,
     )
 }

@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering::Relaxed;
 
 use morestack_asm::{
-    GHead, Gobuf, MHead, Mcall, Morebuf, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Stack, getg, gogo, mcall,
-    morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, switch, switch_publishing,
-    systemstack,
+    GHead, Gobuf, MHead, Mcall, Morebuf, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Signals, Stack, getg,
+    gogo, mcall, morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, switch,
+    switch_publishing, systemstack,
 };
 
 /// A scheduler thread with one green thread, which runs `body`.
@@ -63,6 +63,7 @@ impl World {
             morebuf: Morebuf { pc: 0, sp: 0 },
             stackguard1: 0,
             newstack: record_newstack,
+            signals: Signals::default(),
         });
         g0.m = &raw mut *m;
         // The bounds of the test thread's stack do not matter here.

@@ -32,7 +32,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize};
 use std::thread::JoinHandle;
 
-use morestack_asm::{GHead, MHead, Morebuf, STACK_PREEMPT, Stack, getg};
+use morestack_asm::{GHead, MHead, Morebuf, STACK_PREEMPT, Signals, Stack, getg};
 
 use crate::atomics::{AtomicBool, Mutex, SpinMutex};
 use crate::blocks::Blocks;
@@ -111,6 +111,7 @@ impl M {
                 morebuf: Morebuf { pc: 0, sp: 0 },
                 stackguard1: 0,
                 newstack,
+                signals: Signals::default(),
             }),
             g0: UnsafeCell::new(GHead::new()),
             index,
@@ -253,13 +254,13 @@ impl M {
         self.slot.lock().0 = slot;
     }
 
-    /// Makes the next prologue check on its thread fail. For sysmon.
     /// The bounds of its signal stack. On its own thread.
     pub(crate) fn signal_stack(&self) -> Stack {
         // SAFETY: set before the first green thread runs.
         unsafe { (*self.head.get()).gsignal }
     }
 
+    /// Makes the next prologue check on its thread fail. For sysmon.
     pub(crate) fn poison(&self) {
         let slot = self.slot.lock();
         // SAFETY: non-null only while its thread lives, and the lock keeps it from leaving.
