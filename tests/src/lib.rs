@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod differential;
+pub mod instrumented;
 pub mod on;
 pub mod programs;
 pub mod usage;

@@ -1,0 +1,428 @@
+//! Prologues that `cargo morestack` puts everywhere: who is preempted and who is not, that all that a function is called with
+//! arrives, that panics and debuggers find their way, and what happens where no stack can grow.
+//!
+//! The programs are in `fixtures`, a workspace of their own, with a third party's crate beside it. They have no attributes.
+
+use std::path::Path;
+use std::process::Command;
+
+use morestack_tests::command::{Finished, run};
+use morestack_tests::instrumented::{aborting_fixture, fixture, plain_fixture, program, run_with};
+
+const TMP: &str = env!("CARGO_TARGET_TMPDIR");
+
+type Environment = [(&'static str, &'static str)];
+
+const NONE: &Environment = &[];
+const PREEMPT: &Environment = &[("MORESTACK_STRESS", "preempt")];
+const MOVE: &Environment = &[("MORESTACK_STRESS", "move"), ("MORESTACK_EFENCE", "1")];
+const BOTH: &Environment = &[("MORESTACK_STRESS", "move,preempt"), ("MORESTACK_EFENCE", "1")];
+
+/// Runs the checks.
+#[track_caller]
+fn checks(arguments: &[&str], environment: &Environment) -> Finished {
+    run_with(&fixture(TMP, "fixture-checks"), arguments, environment)
+}
+
+/// The lines that a program printed, each a name and a number.
+struct Numbers(Finished);
+
+impl Numbers {
+    #[track_caller]
+    fn of(finished: Finished) -> Numbers {
+        assert!(finished.status.success(), "{finished}");
+        Numbers(finished)
+    }
+
+    /// The last of this name.
+    #[track_caller]
+    fn get(&self, name: &str) -> u64 {
+        let of = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        self.0.stdout.lines().rev().find_map(of).unwrap_or_else(|| panic!("no {name}: {}", self.0))
+    }
+
+    #[track_caller]
+    fn all_are(&self, expected: u64, names: &[&str]) {
+        for name in names {
+            assert_eq!(self.get(name), expected, "{name}: {}", self.0);
+        }
+    }
+
+    #[track_caller]
+    fn at_least(&self, least: u64, name: &str) {
+        assert!(self.get(name) >= least, "{name} of less than {least}: {}", self.0);
+    }
+}
+
+/// Who is preempted.
+mod preemption {
+    use super::*;
+
+    #[test]
+    fn a_third_party_is_alone_for_the_length_of_a_call() {
+        for (rounds, environment) in [("400", PREEMPT), ("10000", NONE)] {
+            let numbers = Numbers::of(checks(&["alone", "third-party", rounds], environment));
+            numbers.all_are(0, &["overlaps", "wrong"]);
+            // It was to be interrupted often, and others were.
+            numbers.at_least(50, "preemptions");
+            numbers.at_least(1000, "deferred");
+        }
+    }
+
+    /// The test above is able to fail.
+    #[test]
+    fn the_same_code_of_the_workspace_is_not() {
+        let numbers = Numbers::of(checks(&["alone", "own", "400"], PREEMPT));
+        numbers.at_least(100, "overlaps");
+        numbers.at_least(100, "wrong");
+    }
+
+    #[test]
+    fn the_generator_of_a_thread_is_never_interrupted() {
+        for (rounds, environment) in [("400", PREEMPT), ("20000", NONE)] {
+            let numbers = Numbers::of(checks(&["rand", rounds], environment));
+            numbers.all_are(0, &["twice"]);
+            numbers.at_least(50, "preemptions");
+            numbers.at_least(1000, "deferred");
+        }
+    }
+
+    #[test]
+    fn what_counts_is_who_wrote_a_function_and_not_who_instantiates_it() {
+        let numbers = Numbers::of(checks(&["instances"], PREEMPT));
+        numbers.all_are(0, &["instantiated-preemptions", "provided-preemptions"]);
+        numbers.at_least(1000, "instantiated-deferred");
+        numbers.at_least(1000, "provided-deferred");
+        // Where it calls back, it must be prepared for anything.
+        numbers.all_are(1000, &["callback-preemptions"]);
+        numbers.at_least(1000, "own-preemptions");
+    }
+
+    #[test]
+    fn stress_acts_at_every_entry() {
+        for (on, environment, moves, preemptions) in [
+            ("go", MOVE, true, false),
+            ("go", PREEMPT, false, true),
+            ("spawn", PREEMPT, false, true),
+            ("go", BOTH, true, true),
+        ] {
+            let numbers = Numbers::of(checks(&["count", on], environment));
+            for (name, least) in [("small", 500), ("large", 20), ("many", 100)] {
+                let entries = numbers.get(&format!("{name}-entries"));
+                assert!(entries >= least, "{}", numbers.0);
+                let expected = |acts| if acts { entries } else { 0 };
+                // A stack also grows by itself, where stress does not move it.
+                if moves || on == "spawn" {
+                    assert_eq!(numbers.get(&format!("{name}-moves")), expected(moves), "{}", numbers.0);
+                }
+                assert_eq!(numbers.get(&format!("{name}-preemptions")), expected(preemptions), "{}", numbers.0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cancelled_thread_goes_on_until_it_waits_or_its_author_allows_for_it() {
+        let numbers = Numbers::of(checks(&["cancel"], NONE));
+        for way in ["checkpoint", "marked", "wait", "yield"] {
+            numbers.all_are(1, &[&format!("{way}-goes-on"), &format!("{way}-cancelled")]);
+        }
+        numbers.at_least(1, "preemptions");
+    }
+}
+
+/// What functions are called with.
+mod registers {
+    use super::*;
+
+    /// Entries of functions in twenty rounds, of those at least that every processor can do.
+    const ENTRIES: u64 = 200;
+
+    #[test]
+    fn all_are_preserved_where_it_is_preempted() {
+        for on in ["spawn", "go"] {
+            Numbers::of(checks(&["registers", on], PREEMPT)).at_least(ENTRIES, "preemptions");
+        }
+    }
+
+    #[test]
+    fn all_are_relocated_where_its_stack_moves() {
+        for environment in [MOVE, BOTH] {
+            Numbers::of(checks(&["registers", "go"], environment)).at_least(ENTRIES, "moves");
+        }
+    }
+}
+
+/// Panics and walks.
+mod unwinding {
+    use super::*;
+
+    #[test]
+    fn a_panic_runs_all_destructors_and_is_caught() {
+        for (on, environment) in [("spawn", NONE), ("go", NONE), ("spawn", PREEMPT), ("go", BOTH)] {
+            let numbers = Numbers::of(checks(&["caught", on], environment));
+            numbers.all_are(20, &["caught"]);
+            numbers.at_least(10_000, "entered");
+            assert_eq!(numbers.get("entered"), numbers.get("dropped"), "{}", numbers.0);
+            if on == "go" {
+                numbers.at_least(1, "moves");
+            }
+        }
+    }
+
+    #[test]
+    fn an_overflow_runs_all_destructors_and_comes_back_from_join() {
+        for on in ["spawn", "go"] {
+            for through in ["plain", "generic", "c-callback", "c", "dyn"] {
+                let finished = checks(&["overflow", on, through], NONE);
+                let said = finished.stderr.matches("green thread stack overflow: the limit is 1.0 MiB").count();
+                assert_eq!(said, 2, "{finished}");
+                let numbers = Numbers::of(finished);
+                assert_eq!(numbers.0.stdout.matches("overflows 1\n").count(), 2, "{}", numbers.0);
+                numbers.at_least(1000, "entered");
+                assert_eq!(numbers.get("entered"), numbers.get("dropped"), "{}", numbers.0);
+            }
+        }
+    }
+
+    /// Where nothing may be raised it runs into the guard page: a third party's recursion, and one of an ABI that does not unwind.
+    #[test]
+    fn an_overflow_elsewhere_ends_the_process_and_names_the_thread() {
+        let who = [
+            ("spawn", "reached the guard page of its 1.0 MiB"),
+            ("go", "needed more than the 32.0 KiB below the guard"),
+        ];
+        for (on, why) in who {
+            let finished = checks(&["third-party-overflow", on], NONE);
+            assert_eq!(finished.signal(), Some(libc::SIGABRT), "{finished}");
+            assert!(
+                finished.stderr.contains("green thread 'deep' (id ") && finished.stderr.contains(why),
+                "{finished}"
+            );
+            let finished = checks(&["overflow", on, "c-nounwind"], NONE);
+            assert_eq!(finished.signal(), Some(libc::SIGABRT), "{finished}");
+            assert!(finished.stderr.contains(why), "{finished}");
+        }
+    }
+
+    #[test]
+    fn where_panics_abort_the_message_comes_before() {
+        let finished = run_with(&aborting_fixture(TMP), &[], NONE);
+        assert_eq!(finished.signal(), Some(libc::SIGABRT), "{finished}");
+        assert!(finished.stderr.contains("morestack: green thread 'deep' (id "), "{finished}");
+        assert!(finished.stderr.contains("green thread stack overflow: the limit is"), "{finished}");
+    }
+
+    /// The functions of `backtrace.rs`, from the inside.
+    const NAMES: [&str; 5] = ["innermost", "inner", "middle", "recurse", "outer"];
+
+    /// Of the stack without the recursion.
+    const MANY: usize = 100;
+
+    /// Whether the line of a frame names this function: the whole name.
+    fn names(line: &str, function: &str) -> bool {
+        line.split([' ', '(']).any(|word| word.rsplit("::").next() == Some(function))
+    }
+
+    /// Checks that these names appear in this order, in a walk that ends.
+    #[track_caller]
+    fn in_order(lines: &[&str], expected: &[&str], finished: &Finished) {
+        let mut rest = lines;
+        for name in expected {
+            let found = rest.iter().position(|line| names(line, name));
+            let Some(found) = found else { panic!("{name} is missing or out of order: {finished}") };
+            rest = &rest[found + 1..];
+        }
+        let recursion = lines.iter().filter(|line| names(line, "recurse")).count();
+        assert_eq!(recursion, 301, "{finished}");
+        assert!(lines.len() - recursion < MANY, "the walk does not end: {finished}");
+    }
+
+    #[test]
+    fn the_unwinder_walks_to_the_end() {
+        for (on, environment) in [("spawn", NONE), ("go", NONE), ("go", BOTH)] {
+            let finished = checks(&["backtrace", on], environment);
+            assert!(finished.status.success(), "{finished}");
+            let is_frame =
+                |line: &&str| line.trim_start().split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok());
+            let lines: Vec<_> = finished.stdout.lines().filter(is_frame).collect();
+            in_order(&lines, &NAMES, &finished);
+        }
+    }
+
+    /// At the first instruction of the slow path, and at each from there on: `innermost` has no frame yet, and its caller stands at the
+    /// call.
+    #[test]
+    fn gdb_walks_from_within_the_slow_path() {
+        let program = fixture(TMP, "fixture-checks");
+        for on in ["spawn", "go"] {
+            let mut command = Command::new("gdb");
+            command.args(["-nx", "-batch", "-iex", "set debuginfod enabled off"]);
+            command.args(["-ex", "set breakpoint pending off", "-ex", "set print frame-arguments none"]);
+            command.args(["-ex", "handle SIGSEGV nostop noprint pass"]);
+            command.args(["-ex", "break innermost", "-ex", "run", "-ex", "delete", "-ex", "set language c"]);
+            command.args(["-ex", "break *__morestack", "-ex", "continue", "-ex", "delete"]);
+            for _ in 0..STEPS {
+                command.args(["-ex", "echo walk\\n", "-ex", "backtrace", "-ex", "stepi"]);
+            }
+            command.arg("--args").arg(&program).args(["backtrace", on]).env("MORESTACK_STRESS", "preempt");
+            let finished = run(&mut command);
+            assert!(finished.status.success(), "{finished}");
+            let all = format!("{}{}", finished.stdout, finished.stderr).to_lowercase();
+            for trouble in
+                ["corrupt stack", "backtrace stopped", "cannot access memory", "frame identical", "inner to this"]
+            {
+                assert!(!all.contains(trouble), "gdb says {trouble:?}: {finished}");
+            }
+            let walks: Vec<Vec<&str>> = finished
+                .stdout
+                .split("walk\n")
+                .skip(1)
+                .map(|walk| walk.lines().filter(|line| line.starts_with('#')).collect())
+                .collect();
+            assert_eq!(walks.len(), STEPS, "{finished}");
+            for lines in walks {
+                assert!(names(lines[0], "__morestack"), "{finished}");
+                in_order(&lines, &NAMES[1..], &finished);
+            }
+        }
+    }
+
+    /// Up to where it leaves the green thread's stack there are more.
+    const STEPS: usize = 30;
+}
+
+/// Where no stack can grow.
+mod system_stacks {
+    use super::*;
+
+    #[test]
+    fn recursion_in_a_blocking_call_is_fatal_and_named() {
+        let finished = checks(&["guards", "blocking"], NONE);
+        assert_eq!(finished.signal(), Some(libc::SIGABRT), "{finished}");
+        assert!(
+            finished.stderr.contains("fatal: morestack on g0: the scheduler stack cannot grow (sp=0x"),
+            "{finished}"
+        );
+    }
+
+    #[test]
+    fn recursion_in_a_signal_handler_is_fatal_and_named() {
+        for environment in [NONE, PREEMPT] {
+            let finished = checks(&["guards", "signal"], environment);
+            assert_eq!(finished.signal(), Some(libc::SIGABRT), "{finished}");
+            let by_check = "fatal: morestack on the signal stack: it cannot grow (sp=0x";
+            let by_page = "a signal handler overflowed the signal stack of its worker, 64.0 KiB: it had interrupted green thread '";
+            let said = &finished.stderr;
+            assert!(said.contains(by_check) || said.contains(by_page), "{finished}");
+        }
+    }
+
+    /// A handler has checks like all functions, and runs to its end though they fail: nothing comes between, and its stack stays where
+    /// it is under code that has lent a local elsewhere for a moment.
+    #[test]
+    fn signal_handlers_are_neither_preempted_nor_moved() {
+        for on in ["spawn", "go", "spawn-alternate", "go-alternate"] {
+            for environment in [NONE, PREEMPT, MOVE] {
+                let numbers = Numbers::of(checks(&["signals", on], environment));
+                numbers.all_are(0, &["interrupted", "wrong"]);
+                numbers.at_least(1500, "handled");
+                numbers
+                    .at_least(100, if environment == MOVE && on.starts_with("go") { "moves" } else { "preemptions" });
+            }
+        }
+    }
+}
+
+/// Programs and libraries in all combinations.
+mod images {
+    use super::*;
+
+    const LIBRARY: &str = "libfixture_image.so";
+
+    #[test]
+    fn a_program_without_the_scheduler_runs() {
+        let images = [fixture(TMP, LIBRARY), plain_fixture(TMP, LIBRARY)];
+        for program in [fixture(TMP, "fixture-plain"), plain_fixture(TMP, "fixture-plain")] {
+            Numbers::of(run_with(&program, &[], NONE)).all_are(1, &["threads"]);
+            for image in &images {
+                let numbers = Numbers::of(run_with(&program, &[image.to_str().expect("a path")], NONE));
+                numbers.all_are(500_500, &["image"]);
+            }
+        }
+    }
+
+    /// Entries of the program's own callback and of the library's functions while it is loaded once.
+    const CALLED_BACK: u64 = 201;
+    const LIBRARYS: u64 = 103;
+
+    #[track_caller]
+    fn loads(program: &Path, image: &Path, environment: &Environment) -> Numbers {
+        let numbers = Numbers::of(run_with(program, &["load", image.to_str().expect("a path")], environment));
+        numbers.all_are(20, &["times"]);
+        numbers
+    }
+
+    #[test]
+    fn a_librarys_marks_hold_while_it_is_loaded() {
+        let numbers = loads(&fixture(TMP, "fixture-checks"), &fixture(TMP, LIBRARY), BOTH);
+        assert_eq!(numbers.get("preemptions"), CALLED_BACK + LIBRARYS, "{}", numbers.0);
+        numbers.at_least(CALLED_BACK + LIBRARYS, "moves");
+    }
+
+    #[test]
+    fn one_may_have_checks_and_the_other_not() {
+        let (checked, plain) = (fixture(TMP, "fixture-checks"), plain_fixture(TMP, "fixture-checks"));
+        let (library, plain_library) = (fixture(TMP, LIBRARY), plain_fixture(TMP, LIBRARY));
+        let numbers = loads(&checked, &plain_library, BOTH);
+        assert_eq!(numbers.get("preemptions"), CALLED_BACK, "{}", numbers.0);
+        for (program, image) in [(&plain, &library), (&plain, &plain_library)] {
+            assert_eq!(loads(program, image, BOTH).get("preemptions"), 0);
+        }
+        for (program, image) in [(&checked, &library), (&checked, &plain_library), (&plain, &library)] {
+            loads(program, image, NONE);
+        }
+    }
+}
+
+#[test]
+fn an_allocator_of_the_programs_own_is_not_interrupted() {
+    for environment in [NONE, PREEMPT, BOTH] {
+        let numbers = Numbers::of(run_with(&fixture(TMP, "fixture-allocator"), &[], environment));
+        numbers.all_are(10, &["complete"]);
+        numbers.at_least(1000, "reused");
+        if environment != NONE {
+            numbers.at_least(1000, "preemptions");
+        }
+    }
+}
+
+/// The programs that the tests of `#[prologue]` run, with checks everywhere.
+mod programs {
+    use super::*;
+
+    #[test]
+    fn compute_the_same() {
+        let binary = program(TMP, "programs");
+        for name in ["recursion", "sort", "fmt", "json", "panic", "deep64", "iter", "btree", "hashmap", "ring"] {
+            let of = |on: &str, environment| {
+                run_with(&binary, &[name, "--on", on, "--small", "--threads", "2"], environment).success()
+            };
+            let expected = of("os", NONE);
+            for (on, environment) in [("spawn", PREEMPT), ("go", BOTH)] {
+                assert_eq!(of(on, environment), expected, "{name} on {on}: {environment:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn random_ones_do_too() {
+        let binary = program(TMP, "differential");
+        let all: &Environment = &[("MORESTACK_STRESS", "move,preempt,freeze")];
+        for (seed, programs, environment) in
+            [("11000000", "500", NONE), ("12000000", "300", all), ("13000000", "30", MOVE)]
+        {
+            let finished = run_with(&binary, &["--seed", seed, "--programs", programs, "--threads", "4"], environment);
+            assert!(finished.status.success(), "{finished}");
+        }
+    }
+}
