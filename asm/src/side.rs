@@ -145,8 +145,8 @@ pub fn side_pointer() -> usize {
     pointer
 }
 
-/// What a signal handler does: gets the signal, its `siginfo` and its context.
-pub type SignalFn = extern "C" fn(i32, *mut core::ffi::c_void, *mut core::ffi::c_void);
+/// What a signal handler does: gets the signal, its `siginfo`, its context, and the side pointer of what was interrupted, or 0.
+pub type SignalFn = extern "C" fn(i32, *mut core::ffi::c_void, *mut core::ffi::c_void, usize);
 
 /// Bytes of a signal stack that are left to its frames where a handler has its side stack below them.
 #[cfg(morestack_side_stacks)]
@@ -182,7 +182,9 @@ pub unsafe extern "C" fn call_on_signal_side(
         "lea rax, [rsp - {FRAMES}]",
         "and rax, -16",
         "mov qword ptr fs:[rbx], rax",
-        "call rcx",
+        "mov rax, rcx",
+        "mov rcx, r12",
+        "call rax",
         "mov qword ptr fs:[rbx], r12",
         "pop r12",
         "pop rbx",
@@ -206,5 +208,5 @@ pub unsafe extern "C" fn call_on_signal_side(
     context: *mut core::ffi::c_void,
     handle: SignalFn,
 ) {
-    handle(signal, info, context);
+    handle(signal, info, context, 0);
 }

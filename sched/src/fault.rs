@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 
 use bytesize::ByteSize;
 use morestack_asm::{Stack, call_on_signal_side};
-use morestack_stacks::{efence, guard_of};
+use morestack_stacks::{SIDE_LOCALS, efence, guard_of};
 
 use crate::g::{G, StackKind};
 use crate::m::{self, M};
@@ -69,11 +69,11 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
         // SAFETY: on the signal stack of an M, which is large enough.
         unsafe { call_on_signal_side(signal, info.cast(), context, handle) }
     } else {
-        handle(signal, info.cast(), context);
+        handle(signal, info.cast(), context, 0);
     }
 }
 
-extern "C" fn handle(signal: i32, info: *mut libc::c_void, context: *mut libc::c_void) {
+extern "C" fn handle(signal: i32, info: *mut libc::c_void, context: *mut libc::c_void, side: usize) {
     let info = info.cast::<libc::siginfo_t>();
     // SAFETY: the kernel gives a valid siginfo and ucontext to an SA_SIGINFO handler.
     let (addr, pc) = unsafe {
@@ -100,6 +100,14 @@ extern "C" fn handle(signal: i32, info: *mut libc::c_void, context: *mut libc::c
              RuntimeBuilder::stack_size, MORESTACK_STACK_SIZE",
             g.label(),
             g.id
+        );
+        die(&line);
+    }
+    // On g0, in a blocking call say.
+    if g.is_none() && side != 0 && (side.saturating_sub(2 * SIDE_LOCALS)..side + SIDE_LOCALS).contains(&addr) {
+        let _ = writeln!(
+            line,
+            "morestack: fatal: the side stack of a worker cannot grow: its locals need more than there is (sp={side:#x})"
         );
         die(&line);
     }

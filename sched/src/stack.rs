@@ -96,7 +96,8 @@ pub(crate) fn guard(g: &G) -> usize {
         STACK_PREEMPT
     } else {
         // SAFETY: the caller owns the green thread.
-        unsafe { (*g.head()).stack.lo + STACK_GUARD }
+        let stack = unsafe { (*g.head()).stack };
+        (stack.lo + STACK_GUARD).max(side::least_guard(g, stack.hi))
     }
 }
 
