@@ -36,7 +36,7 @@ pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK
 pub use segment::is_segment_call;
 #[cfg(morestack_side_stacks)]
 pub use side::side_pointer;
-pub use side::{SignalFn, call_on_signal_side};
+pub use side::{SignalFn, on_signal, set_signal_handler};
 pub use signal::Signals;
 pub use split::{AUTOMATIC, SEGMENT, detect_vectors, is_split};
 pub use switch::{Mcall, gogo, is_start, mcall, on_stack, switch, switch_publishing, systemstack};

@@ -12,6 +12,10 @@
 //! An untied green thread may be resumed on another OS thread in the middle of a function. That function puts the pointer back by
 //! an instruction that names `fs:` and a constant offset, so it is the new thread's that it writes.
 
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering::Release};
+
 /// These instructions, in a build with side stacks.
 #[cfg(morestack_side_stacks)]
 macro_rules! side {
@@ -146,26 +150,25 @@ pub fn side_pointer() -> usize {
 }
 
 /// What a signal handler does: gets the signal, its `siginfo`, its context, and the side pointer of what was interrupted, or 0.
-pub type SignalFn = extern "C" fn(i32, *mut core::ffi::c_void, *mut core::ffi::c_void, usize);
+pub type SignalFn = extern "C" fn(i32, *mut c_void, *mut c_void, usize);
 
-/// Bytes of a signal stack that are left to its frames where a handler has its side stack below them.
-#[cfg(morestack_side_stacks)]
-const SIGNAL_FRAMES: usize = 24 << 10;
+/// What [`on_signal`] calls. Set before that is installed.
+static HANDLE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
-/// Calls `handle`, whose side stack is [`SIGNAL_FRAMES`] further down on the signal stack. It may be called where the side pointer is
-/// of no use.
+/// Has [`on_signal`] call this.
+pub fn set_signal_handler(handle: SignalFn) {
+    HANDLE.store(handle as *mut (), Release);
+}
+
+/// A signal handler, as `sigaction` takes it. It may have interrupted code whose side stack is full: then nothing may use that, not even
+/// what decides. So this is assembly. On a thread of the scheduler, whose signal stack has 64 KiB, the handler's side stack is
+/// on that, 24 KiB further down.
 ///
 /// # Safety
 ///
-/// On a signal stack of twice that.
-#[cfg(morestack_side_stacks)]
+/// To be installed with `SA_ONSTACK`, after [`set_signal_handler`].
 #[unsafe(naked)]
-pub unsafe extern "C" fn call_on_signal_side(
-    signal: i32,
-    info: *mut core::ffi::c_void,
-    context: *mut core::ffi::c_void,
-    handle: SignalFn,
-) {
+pub unsafe extern "C" fn on_signal(signal: i32, info: *mut c_void, context: *mut c_void) {
     core::arch::naked_asm!(
         ".cfi_startproc",
         "push rbp",
@@ -177,36 +180,30 @@ pub unsafe extern "C" fn call_on_signal_side(
         ".cfi_offset rbx, -24",
         "push r12",
         ".cfi_offset r12, -32",
-        "mov rbx, qword ptr [rip + __safestack_unsafe_stack_ptr@GOTTPOFF]",
-        "mov r12, qword ptr fs:[rbx]",
-        "lea rax, [rsp - {FRAMES}]",
-        "and rax, -16",
-        "mov qword ptr fs:[rbx], rax",
-        "mov rax, rcx",
-        "mov rcx, r12",
-        "call rax",
-        "mov qword ptr fs:[rbx], r12",
+        "xor ecx, ecx",
+        "mov rbx, qword ptr [rip + morestack_g@GOTTPOFF]",
+        "cmp qword ptr fs:[rbx], 0",
+        "je 2f",
+        side!(
+            "mov rbx, qword ptr [rip + __safestack_unsafe_stack_ptr@GOTTPOFF]\n",
+            "mov r12, qword ptr fs:[rbx]\n",
+            "lea rax, [rsp - 24576]\n",
+            "and rax, -16\n",
+            "mov qword ptr fs:[rbx], rax\n",
+            "mov rcx, r12\n",
+        ),
+        "call qword ptr [rip + {HANDLE}]",
+        side!("mov qword ptr fs:[rbx], r12\n",),
+        "jmp 3f",
+        "2:",
+        "call qword ptr [rip + {HANDLE}]",
+        "3:",
         "pop r12",
         "pop rbx",
         "pop rbp",
         ".cfi_def_cfa rsp, 8",
         "ret",
         ".cfi_endproc",
-        FRAMES = const SIGNAL_FRAMES,
+        HANDLE = sym HANDLE,
     )
-}
-
-/// Calls `handle`.
-///
-/// # Safety
-///
-/// None is needed in a build without side stacks.
-#[cfg(not(morestack_side_stacks))]
-pub unsafe extern "C" fn call_on_signal_side(
-    signal: i32,
-    info: *mut core::ffi::c_void,
-    context: *mut core::ffi::c_void,
-    handle: SignalFn,
-) {
-    handle(signal, info, context, 0);
 }

@@ -19,7 +19,7 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use bytesize::ByteSize;
-use morestack_asm::{Stack, call_on_signal_side};
+use morestack_asm::{Stack, on_signal, set_signal_handler};
 use morestack_stacks::{SIDE_LOCALS, efence, guard_of};
 
 use crate::g::{G, StackKind};
@@ -43,7 +43,8 @@ pub(crate) fn install() -> io::Result<()> {
         PREVIOUS.get_or_init(|| previous.map(|old| old.expect("read above")));
         // SAFETY: a zeroed sigaction is a valid one.
         let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
-        new.sa_sigaction = handler as *const () as usize;
+        set_signal_handler(handle);
+        new.sa_sigaction = on_signal as *const () as usize;
         new.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
         SIGNALS.into_iter().try_for_each(|signal| action(signal, Some(&new)).map(drop))
     });
@@ -60,16 +61,6 @@ fn action(signal: i32, new: Option<&libc::sigaction>) -> Result<libc::sigaction,
         } else {
             Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL))
         }
-    }
-}
-
-/// In a program with side stacks, the one in use may be the one that has run over. Nothing in here has a local on it.
-extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    if m::current().is_some() {
-        // SAFETY: on the signal stack of an M, which is large enough.
-        unsafe { call_on_signal_side(signal, info.cast(), context, handle) }
-    } else {
-        handle(signal, info.cast(), context, 0);
     }
 }
 

@@ -18,8 +18,8 @@
 //! ```
 //!
 //! Nothing checks how much is left of it but [`newstack`](crate::newstack), whenever it is entered, and a stack is grown whenever it
-//! doubles; the first time it is entered early. So there must be room then for as much as will be used until the stack has doubled once
-//! more; taken to be twice of what is in use. One that is used otherwise meets the gap below, which faults. When the pointer has gone back to an earlier one, the later ones are
+//! doubles, or grows fourfold; the first time it is entered early. So there must be room then for as much as will be used until the stack
+//! has grown once more; taken to be four times of what is in use. One that is used otherwise meets the gap below, which faults. When the pointer has gone back to an earlier one, the later ones are
 //! freed.
 //!
 //! # Segments
@@ -134,6 +134,9 @@ mod on {
         }
     }
 
+    /// By how much a stack grows at once, at most: so much more of the side stack may be in use the next time it is looked at.
+    const AHEAD: usize = 4;
+
     /// The side stack would exceed what it may have.
     pub(crate) struct TooLarge;
 
@@ -155,13 +158,12 @@ mod on {
             }
             let side = g.side.newest.get();
             let (room, used) = (pointer.wrapping_sub(side.lo), side.hi.wrapping_sub(pointer));
-            if room >= 2 * used {
+            if room >= AHEAD * used {
                 return Ok(());
             }
-            let size = round_side_size(2 * side.size());
+            let size = round_side_size(AHEAD * side.size());
             if size > limit.max(round_side_size(m.sched().config.stack_size)) {
-                // What there is may be enough.
-                return if room > side.size() / 8 { Ok(()) } else { Err(TooLarge) };
+                return if room >= (AHEAD - 1) * used { Ok(()) } else { Err(TooLarge) };
             }
             if let Ok(next) = side_alloc(m.p().cache(), size) {
                 let top = next.hi - HEADER;
