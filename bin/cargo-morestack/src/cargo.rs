@@ -106,6 +106,10 @@ impl Prepared {
         if let Some(wrapper) = program("RUSTC_WRAPPER", "rustc-wrapper") {
             eprintln!("note: the rustc wrapper {wrapper:?} is not used: cargo morestack stands in its place");
         }
+        let chosen = configuration::build("target", arguments).filter(|target| target != TARGET);
+        if let (Some(target), None) = (chosen, arguments.values("--target").next()) {
+            eprintln!("note: build.target, {target}, is not used: all is built for {TARGET}, where green threads run");
+        }
         let dir = target_dir.join(DIR);
         let rustc = program("RUSTC", "rustc").unwrap_or_else(|| "rustc".to_owned());
         let rustdoc = program("RUSTDOC", "rustdoc").unwrap_or_else(|| "rustdoc".to_owned());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::arguments::Arguments;
 
-/// The value of `build.KEY`, which is a program.
+/// The value of `build.KEY`, where it is a program or a name.
 pub(crate) fn build(key: &str, arguments: &Arguments) -> Option<String> {
     let here = std::env::current_dir().ok()?;
     let given = arguments.values("--config").filter_map(|value| value.to_str());

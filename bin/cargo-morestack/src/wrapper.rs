@@ -33,7 +33,7 @@
 //! never unwinds: its callers would have no way to catch it. Nor is one raised in a function whose ABI does not unwind (`extern "C"`):
 //! its callers have no destructors to run, as far as LLVM knows. It has the check, and no mark.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, BufRead, BufReader, Write};
@@ -117,7 +117,7 @@ pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-fn run(settings: &Settings, name: &std::ffi::OsStr, mut invocation: Invocation) -> Result<ExitStatus, String> {
+fn run(settings: &Settings, name: &OsStr, mut invocation: Invocation) -> Result<ExitStatus, String> {
     if invocation.has("-vV") {
         return version(settings, &invocation);
     }
@@ -267,15 +267,22 @@ pub(crate) fn list_argument() -> String {
 
 /// The functions that this will compile, or in a line why rustc does not say.
 fn functions(invocation: &Invocation, dir: &Path) -> Result<Result<Vec<listing::Function>, String>, String> {
-    let scratch = tempfile::Builder::new().prefix("functions-").tempdir_in(dir);
-    let scratch = scratch.map_err(|error| format!("cannot make a directory in {}: {error}", dir.display()))?;
-    let code = scratch.path().join("functions.ll");
-    let mut command = invocation.listing(&code).command();
+    // Of one name for one crate, so that what a killed build leaves is not left for long: cargo compiles it once at a time.
+    let unit = invocation.codegen("extra-filename").last().unwrap_or_default();
+    let scratch = dir.join(format!("functions-{}{unit}", invocation.crate_name().unwrap_or_default()));
+    std::fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
+    let listed = list_functions(invocation, &scratch.join("functions.ll"));
+    std::fs::remove_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
+    listed
+}
+
+fn list_functions(invocation: &Invocation, code: &Path) -> Result<Result<Vec<listing::Function>, String>, String> {
+    let mut command = invocation.listing(code).command();
     let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output().map_err(|error| cannot_start(&error))?;
     if !output.status.success() {
         return Ok(Err(support::reason(&output)));
     }
-    listing::read(&code).map(Ok).map_err(|error| format!("cannot read the list of functions: {error}"))
+    listing::read(code).map(Ok).map_err(|error| format!("cannot read the list of functions: {error}"))
 }
 
 /// The list for LLVM, in a file that has no name.

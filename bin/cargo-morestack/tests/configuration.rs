@@ -100,12 +100,30 @@ fn linkers_that_rewrite_checks_are_refused() {
         let said = workspace.morestack("build").env("CARGO_ENCODED_RUSTFLAGS", flags.replace("-C l", "-Cl")).fails(101);
         said.says(&["error: cargo morestack: a: the linker", "use GNU ld or mold", "could not compile `a`"]);
     }
-    // They may link what runs at build time.
     workspace.morestack("build").args(["--config", "target.x86_64-unknown-linux-gnu.linker='rust-lld'"]).fails(101);
+    if clean("mold").arg("--version").output().is_ok() {
+        workspace.morestack("build").env("RUSTFLAGS", "-Clink-arg=-fuse-ld=mold").ok();
+        let image = workspace.image("debug", "a");
+        image.assert_checked("a");
+        assert_eq!(image.marked(), ["a"].into());
+    } else {
+        eprintln!("skipped: mold is not installed");
+    }
+}
+
+#[test]
+fn other_targets_are_refused() {
+    let workspace = Workspace::program(PROGRAM);
     let said = workspace.morestack("build --target x86_64-unknown-linux-musl").fails(2);
     said.one_line(&["--target x86_64-unknown-linux-musl", "allowed: x86_64-unknown-linux-gnu"]);
     workspace.morestack("build --target x86_64-unknown-linux-gnu").ok();
     workspace.image("debug", "a").assert_checked("a");
+    // What is configured for plain builds is no mistake.
+    workspace.write(".cargo/config.toml", "[build]\ntarget = \"x86_64-unknown-linux-musl\"\n");
+    let said = workspace.morestack("build").ok();
+    said.says(&["note: build.target, x86_64-unknown-linux-musl, is not used"]);
+    assert_eq!(said.compiled(), [].into());
+    assert!(!workspace.morestack("build --target x86_64-unknown-linux-gnu").ok().stderr.contains("note: build"));
 }
 
 /// Wrappers of the user's own: that of the workspace is called, the other's place is taken.

@@ -123,6 +123,37 @@ fn builds_are_reproducible() {
     assert!(made[0] == made[1]);
 }
 
+/// What a killed build has left is cleared away by the next one.
+#[test]
+fn nothing_is_left_behind() {
+    let workspace = Workspace::program("fn main() { println!(\"{}\", 1) }");
+    workspace.morestack("build").ok();
+    let dir = workspace.path().join("target/morestack/cargo-morestack");
+    let names = || {
+        let names = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("functions-")).collect::<Vec<_>>()
+    };
+    assert!(names().is_empty());
+    // It stops for ever in the first pass.
+    workspace.write("src/main.rs", "fn main() { println!(\"{}\", 2) }");
+    workspace.write("stop", "#!/bin/sh\ncase \"$*\" in *llvm-ir*) touch stopped; exec sleep 60;; esac\nexec \"$@\"\n");
+    let stop = workspace.path().join("stop");
+    std::fs::set_permissions(&stop, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = workspace.morestack("build");
+    let command = command.env("RUSTC_WORKSPACE_WRAPPER", &stop).stderr(std::process::Stdio::null());
+    let mut build = std::os::unix::process::CommandExt::process_group(command, 0).spawn().unwrap();
+    while !workspace.path().join("stopped").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(clean("kill").args(["-KILL", "--", &format!("-{}", build.id())]).status().unwrap().success());
+    build.wait().unwrap();
+    let left = names();
+    assert_eq!(left.len(), 1, "{left:?}");
+    workspace.write("stop", "#!/bin/sh\nexec \"$@\"\n");
+    workspace.morestack("build").env("RUSTC_WORKSPACE_WRAPPER", &stop).ok();
+    assert!(names().is_empty(), "{:?}", names());
+}
+
 /// Two builds at the same time.
 #[test]
 fn builds_may_meet() {

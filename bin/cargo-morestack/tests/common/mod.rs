@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, Mnemonic, Register};
-use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SymbolKind};
+use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind, SymbolKind};
 use tempfile::TempDir;
 
 #[path = "../../src/symbols.rs"]
@@ -192,10 +192,16 @@ impl Image {
         let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let file = object::File::parse(&*bytes).unwrap();
         let marks = marks(&file);
+        let text = file.sections().filter(|section| section.kind() == SectionKind::Text);
+        let sections: Vec<_> = text.map(|section| (section.address(), section.data().unwrap())).collect();
         let mut functions = BTreeMap::new();
         for symbol in file.symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0) {
-            let section = file.section_by_index(symbol.section_index().unwrap()).unwrap();
-            let Ok(Some(code)) = section.data_range(symbol.address(), symbol.size()) else { continue };
+            // Some linkers do not say in which section a symbol is.
+            let code = sections.iter().find_map(|(start, data)| {
+                let from = usize::try_from(symbol.address().checked_sub(*start)?).unwrap();
+                data.get(from..from + usize::try_from(symbol.size()).unwrap())
+            });
+            let Some(code) = code else { continue };
             let function = function(symbol.name().unwrap(), code, symbol.address(), &marks);
             functions.entry(symbol.address()).or_insert(function);
         }
