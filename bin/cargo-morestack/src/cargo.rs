@@ -7,6 +7,7 @@
 //! ```text
 //!   target/morestack/cargo-morestack/
 //!       libmorestack_support.a         what programs are linked with
+//!       incremental/                   what rustc keeps of the first pass
 //!       2f0c…/settings.json            for each choice of settings: what the wrappers need to know,
 //!       2f0c…/morestack-rustc          and links to this program, under the names that tell it what to be
 //!       2f0c…/morestack-rustdoc
@@ -18,7 +19,7 @@
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -138,10 +139,9 @@ impl Prepared {
 /// The directory of the wrappers of these settings.
 fn tools(dir: &Path, settings: &Settings) -> std::io::Result<PathBuf> {
     let program = std::env::current_exe()?;
-    let metadata = program.metadata()?;
     let text = settings.to_json();
     let mut hasher = DefaultHasher::new();
-    (&text, &program, metadata.mtime(), metadata.mtime_nsec(), metadata.len()).hash(&mut hasher);
+    (&text, &program).hash(&mut hasher);
     let tools = dir.join(format!("{:016x}", hasher.finish()));
     if tools.exists() {
         return Ok(tools);

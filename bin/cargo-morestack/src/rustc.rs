@@ -139,13 +139,13 @@ impl Invocation {
 
     /// The same, all in one unit of code generation: LLVM complains of each symbol that a unit does not have.
     pub(crate) fn in_one_unit(&self) -> Invocation {
-        let mut invocation = self.without_codegen(&["incremental", "codegen-units"]);
+        let mut invocation = self.without_codegen(&["codegen-units"]);
         invocation.push("-Ccodegen-units=1");
         invocation
     }
 
-    /// The same, but that it writes LLVM's code before any pass has run.
-    pub(crate) fn listing(&self, to: &Path) -> Invocation {
+    /// The same, but that it writes LLVM's code before any pass has run. If it is incremental, what it knows is kept here.
+    pub(crate) fn listing(&self, to: &Path, incremental: &Path) -> Invocation {
         let kept = self.without_codegen(&NOT_LISTED);
         let mut arguments = Vec::new();
         let mut given = kept.arguments.into_iter();
@@ -164,6 +164,11 @@ impl Invocation {
         }
         invocation.push(to);
         invocation.push("--emit=llvm-ir");
+        if self.codegen("incremental").next().is_some() {
+            let mut option = OsString::from("-Cincremental=");
+            option.push(incremental);
+            invocation.push(option);
+        }
         invocation
     }
 }
@@ -229,13 +234,12 @@ mod tests {
              -Cincremental=x -C codegen-units=16 --out-dir target --cfg a -C metadata=1 -Clinker-plugin-lto",
         );
         assert_eq!(
-            line(&given.listing(Path::new("a.ll"))),
+            line(&given.listing(Path::new("a.ll"), Path::new("kept"))),
             "--crate-name a -C opt-level=3 --cfg a -C metadata=1 -Ccodegen-units=1 -Cno-prepopulate-passes -Awarnings \
-             --cap-lints=allow -o a.ll --emit=llvm-ir"
+             --cap-lints=allow -o a.ll --emit=llvm-ir -Cincremental=kept"
         );
-        assert!(
-            line(&given.in_one_unit())
-                .ends_with("--out-dir target --cfg a -C metadata=1 -Clinker-plugin-lto -Ccodegen-units=1")
-        );
+        let compiled = line(&given.in_one_unit());
+        assert!(compiled.contains("-Cincremental=x") && compiled.ends_with("-Clinker-plugin-lto -Ccodegen-units=1"));
+        assert!(!compiled.contains("codegen-units=16"));
     }
 }

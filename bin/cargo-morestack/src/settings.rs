@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,8 @@ const ALLOWED: &str = "allowed: workspace-only = true|false, exclude = [packages
 /// What the wrappers need to know.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Settings {
+    /// Of this program and of the settings: of all that other code is made from the same sources by.
+    pub(crate) fingerprint: String,
     pub(crate) support: Library,
     /// The rustdoc to call.
     pub(crate) rustdoc: String,
@@ -88,20 +91,28 @@ impl Settings {
             ));
         }
         let foreign = graph.foreign_libraries();
-        let (preemptible, shared) =
-            graph.own_libraries(&exclude).into_iter().partition(|name: &String| !foreign.contains(name));
-        if let Some(name) = BTreeSet::first(&shared) {
+        let (preemptible, shared): (BTreeSet<String>, BTreeSet<String>) =
+            graph.own_libraries(&exclude).into_iter().partition(|name| !foreign.contains(name));
+        if let Some(name) = shared.first() {
             eprintln!(
                 "note: both a library of the workspace and one of its dependencies are called {name}: \
                  functions of neither are preempted"
             );
         }
+        let workspace_only = options.workspace_only || written.workspace_only;
+        let runtime = graph.runtime();
+        let mut hasher = DefaultHasher::new();
+        let program = std::env::current_exe().and_then(std::fs::read);
+        program.map_err(|error| format!("cannot read this program: {error}"))?.hash(&mut hasher);
+        let called: BTreeSet<_> = runtime.values().collect();
+        (workspace_only, side_stacks, &exclude, called, &preemptible).hash(&mut hasher);
         Ok(Settings {
+            fingerprint: format!("{:016x}", hasher.finish()),
             support: support(side_stacks)?,
             side_stacks,
             rustdoc,
-            workspace_only: options.workspace_only || written.workspace_only,
-            runtime: graph.runtime(),
+            workspace_only,
+            runtime,
             members: graph.member_dirs(),
             preemptible,
             foreign,
@@ -157,12 +168,6 @@ impl Settings {
             // A name of the author's choice: it is not generic, so it is this crate's.
             None => own,
         }
-    }
-
-    /// What other code is made from the same sources by. It enters cargo's fingerprints by way of rustc's version.
-    pub(crate) fn fingerprint(&self) -> String {
-        let runtime: BTreeSet<_> = self.runtime.values().collect();
-        format!("{} {} {:?} {runtime:?} {:?}", self.workspace_only, self.side_stacks, self.exclude, self.preemptible)
     }
 }
 

@@ -27,6 +27,12 @@
 //! Cargo does not know what a wrapper does, and would keep what was built with other settings. But it asks rustc for its version,
 //! through the wrapper, and builds everything anew when the answer differs: [`version`] adds a line.
 //!
+//! # Incremental builds
+//!
+//! Each pass keeps what it knows, in a directory of its own. The second may take all of a crate's code from there, and it is right:
+//! the code is one unit, which is taken only if the very same functions are in it and none has changed; what makes a list of
+//! them is in the fingerprint, which is in the crate's identity, and by that in the name of what is kept.
+//!
 //! # What unwinds
 //!
 //! A stack overflow unwinds out of a function of the workspace. LLVM does not know of it, and must not infer that such a function
@@ -35,7 +41,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -147,12 +152,8 @@ fn run(settings: &Settings, name: &OsStr, mut invocation: Invocation) -> Result<
 /// rustc's own version, and a line for cargo's fingerprints: of this program and its settings.
 fn version(settings: &Settings, invocation: &Invocation) -> Result<ExitStatus, String> {
     let output = invocation.command().stderr(Stdio::inherit()).output().map_err(|error| cannot_start(&error))?;
-    let mut hasher = DefaultHasher::new();
-    let program = std::env::current_exe().and_then(std::fs::read);
-    hasher.write(&program.map_err(|error| format!("cannot read this program: {error}"))?);
-    hasher.write(settings.fingerprint().as_bytes());
     let mut text = output.stdout;
-    writeln!(text, "morestack: {} {:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()).expect("memory takes it");
+    writeln!(text, "morestack: {} {}", env!("CARGO_PKG_VERSION"), settings.fingerprint).expect("memory takes it");
     io::stdout().write_all(&text).map_err(|error| error.to_string())?;
     Ok(output.status)
 }
@@ -200,6 +201,7 @@ fn instrumented(settings: &Settings, given: &Invocation, class: Class, dir: &Pat
         invocation.push("--cfg");
         invocation.push("morestack_side_stacks");
     }
+    invocation.push(format!("-Cmetadata={}", settings.fingerprint));
     let functions = match functions(&invocation, dir)? {
         Ok(functions) => functions,
         Err(reason) => {
@@ -271,13 +273,14 @@ fn functions(invocation: &Invocation, dir: &Path) -> Result<Result<Vec<listing::
     let unit = invocation.codegen("extra-filename").last().unwrap_or_default();
     let scratch = dir.join(format!("functions-{}{unit}", invocation.crate_name().unwrap_or_default()));
     std::fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
-    let listed = list_functions(invocation, &scratch.join("functions.ll"));
+    let code = scratch.join("functions.ll");
+    let listed = list_functions(invocation.listing(&code, &dir.join("incremental")), &code);
     std::fs::remove_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
     listed
 }
 
-fn list_functions(invocation: &Invocation, code: &Path) -> Result<Result<Vec<listing::Function>, String>, String> {
-    let mut command = invocation.listing(code).command();
+fn list_functions(listing: Invocation, code: &Path) -> Result<Result<Vec<listing::Function>, String>, String> {
+    let mut command = listing.command();
     let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output().map_err(|error| cannot_start(&error))?;
     if !output.status.success() {
         return Ok(Err(support::reason(&output)));

@@ -33,6 +33,23 @@ fn only_what_changed_is_built_anew() {
     for name in ["a", "b", "c"] {
         workspace.image("debug", "a").assert_checked(name);
     }
+    // A new function, a changed one, and a change that makes the same code.
+    let source = "#[inline(never)]\npub fn said() -> String { more() }\n\
+                  #[inline(never)]\npub fn more() -> String { format!(\"3{}\", c::said()) }";
+    for (source, expected) in
+        [(source, "A31\n"), (&source.replace('3', "4"), "A41\n"), (&(source.to_owned() + "//"), "A31\n")]
+    {
+        workspace.write("a/b/src/lib.rs", source);
+        let said = workspace.morestack("run").ok();
+        assert_eq!((said.compiled(), said.stdout.as_str()), (["a", "b"].into(), expected));
+        let image = workspace.image("debug", "a");
+        for name in ["1b4said", "1b4more"] {
+            assert!(image.find(name).checked && image.find(name).marked, "{name}: {expected}");
+        }
+    }
+    workspace.write("a/b/src/lib.rs", &(source.to_owned() + "// again"));
+    workspace.morestack("build").ok();
+    assert!(workspace.image("debug", "a").find("1b4more").marked);
     // Another profile, and parts of the whole.
     assert_eq!(workspace.morestack("build --release").ok().compiled().len(), 3);
     for arguments in ["build -p a", "build --release", "run", "build -v", "build --workspace"] {

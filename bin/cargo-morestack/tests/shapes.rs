@@ -187,7 +187,7 @@ fn paths_of_every_kind() {
     workspace.image("debug", "a").assert_checked("a");
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
     let left: Vec<_> = std::fs::read_dir(workspace.path().join("target/morestack/cargo-morestack")).unwrap().collect();
-    assert_eq!(left.len(), 3, "{left:?}");
+    assert_eq!(left.len(), 4, "{left:?}");
 
     // Sources that nobody may write to, and a target directory elsewhere.
     let elsewhere = tempfile::tempdir().unwrap();
