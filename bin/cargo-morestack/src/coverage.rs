@@ -1,11 +1,14 @@
 //! How many functions of a program begin with the check: counted in the program itself.
 
+use std::collections::HashSet;
 use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use cargo_metadata::{CrateType, Message};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+
+use crate::wrapper::mark;
 
 /// Functions of a program or shared library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +61,25 @@ pub(crate) fn of(path: &Path) -> Result<Coverage, String> {
             data.get(offset..).filter(|code| !code.is_empty())
         })
     };
-    let marks = file.section_by_name("__patchable_function_entries").map_or(0, |section| section.size() / 8);
+    let marks = marks(&file);
+    let is_open = |address: &u64| {
+        [mark::OPEN, mark::OPEN + mark::FIXED].iter().any(|bytes| marks.contains(&address.wrapping_sub(*bytes as u64)))
+    };
     Ok(Coverage {
         functions: addresses.len(),
         checked: addresses.iter().filter(|address| code(**address).is_some_and(is_checked)).count(),
-        preemptible: usize::try_from(marks).unwrap_or(usize::MAX),
+        preemptible: addresses.iter().filter(|address| is_open(address)).count(),
     })
+}
+
+/// The addresses that functions are marked by, so many bytes before them. The program's loader puts them there, or the linker has.
+fn marks(file: &object::File) -> HashSet<u64> {
+    let Some(section) = file.section_by_name("__patchable_function_entries") else { return HashSet::new() };
+    let written = section.data().unwrap_or_default().chunks_exact(8);
+    let written = written.filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?))).filter(|word| *word != 0);
+    let range = section.address()..section.address() + section.size();
+    let loaded = file.dynamic_relocations().into_iter().flatten().filter(|(at, _)| range.contains(at));
+    written.chain(loaded.filter_map(|(_, relocation)| u64::try_from(relocation.addend()).ok())).collect()
 }
 
 /// Asks cargo, which has just built with these arguments, what it made, and says of each program how much is covered.

@@ -113,6 +113,12 @@ impl Invocation {
         arguments.chain(self.codegen("linker")).find(rewrites)
     }
 
+    /// Whether the C library is linked into the program.
+    pub(crate) fn has_static_c(&self) -> bool {
+        // Wherever it stands, and whatever else is asked for.
+        self.codegen("target-feature").flat_map(|features| features.split(',')).any(|feature| feature == "+crt-static")
+    }
+
     pub(crate) fn push(&mut self, argument: impl Into<OsString>) {
         self.arguments.push(argument.into());
     }

@@ -55,7 +55,7 @@ use crate::support::{self, Library};
 pub(crate) const SPLIT_STACK: &str = "split-stack=1";
 
 /// Marks: so many bytes before the function, and their address in a section of the program. The scheduler knows them by their number.
-mod mark {
+pub(crate) mod mark {
     /// It may be preempted.
     pub(crate) const OPEN: usize = 1;
     /// Its frame does not move.
@@ -174,6 +174,11 @@ fn link(settings: &Settings, invocation: &mut Invocation) -> Result<(), String> 
             "the linker {linker:?} rewrites the stack checks of functions that call precompiled code, so that they always fail: \
              use GNU ld or mold"
         ));
+    }
+    if settings.side_stacks && invocation.has_static_c() {
+        return Err("target-feature=+crt-static: threads get no side stacks where the C library is in the program: \
+                    leave it out, or build with --no-side-stack"
+            .to_owned());
     }
     for argument in LINKING {
         invocation.push(argument);

@@ -67,7 +67,7 @@ fn flags_for_the_compiler_are_kept_beside_ours() {
         "-C codegen-units=16 -Cincremental=inc -g",
         "-Cllvm-args=-inline-threshold=3 -C llvm-args=-unroll-threshold=9",
         "-C force-frame-pointers=yes",
-        "-Ctarget-cpu=native -C target-feature=+crt-static",
+        "-Ctarget-cpu=native",
         "-Crelocation-model=static",
         "--print=link-args -Dwarnings",
         "-Cprofile-generate=prof",
@@ -109,6 +109,21 @@ fn linkers_that_rewrite_checks_are_refused() {
     } else {
         eprintln!("skipped: mold is not installed");
     }
+}
+
+/// A C library within the program has no `pthread_create` behind the one that gives threads their side stacks.
+#[test]
+fn a_static_c_library_is_refused_with_side_stacks() {
+    let source = "fn main() { println!(\"{}\", std::thread::spawn(|| 5.to_string()).join().unwrap()) }";
+    let workspace = Workspace::program(source);
+    for flags in ["-Ctarget-feature=+crt-static", "-C target-feature=+aes,+crt-static -C relocation-model=static"] {
+        let said = workspace.morestack("build").env("RUSTFLAGS", flags).fails(101);
+        said.says(&["error: cargo morestack: a: target-feature=+crt-static", "--no-side-stack"]);
+        let said = workspace.morestack("run -q --no-side-stack").env("RUSTFLAGS", flags).ok();
+        assert_eq!(said.stdout, "5\n");
+        workspace.image("debug", "a").assert_checked("a");
+    }
+    workspace.morestack("run -q").env("RUSTFLAGS", "-Ctarget-feature=-crt-static").ok();
 }
 
 #[test]

@@ -134,13 +134,14 @@ fn checks_and_marks_are_where_they_should_be() {
                 assert!(function.marked, "{} has no mark", function.name);
             }
         }
-        assert!(image.find("app_c").marked && image.find("app_c").checked);
+        // Who calls a function of C's expects no panic, so none may be raised there.
+        assert!(!image.find("app_c").marked && image.find("app_c").checked);
         assert!(!image.find("third_c").marked && image.find("third_c").checked);
-        assert!(image.find("5large").text.starts_with("lea r11"));
         assert!(!image.find("4leaf").framed || image.find("4leaf").checked);
         assert!(image.of_crate("base").any(|f| f.name.contains("7generic") && f.name.contains("3app")));
         let marked = image.functions.iter().filter(|function| function.marked).count();
-        assert_eq!(image.marks, marked, "a mark is at no function");
+        let at_functions = image.functions.iter().filter(|function| function.mark.is_some()).count();
+        assert_eq!(image.marks, at_functions, "a mark is at no function");
         let counted = format!(
             "{} of {} functions begin with the check, {} of them may be preempted",
             image.checked(),
@@ -170,9 +171,10 @@ fn exclusion_leaves_packages_as_they_are() {
     image.assert_checked("base");
     assert_eq!(image.marked(), ["app", "base"].into());
 
-    // Of other settings nothing is left.
-    workspace.morestack("build").ok();
+    // Of other settings nothing is left. A frame that is large is subtracted before the check.
+    workspace.morestack("build --no-side-stack").ok();
     let image = workspace.image("debug", "app");
+    assert!(image.find("5large").checked && image.find("5large").text.starts_with("lea r11"));
     image.assert_checked("third");
     assert_eq!(image.marked(), ["app", "base"].into());
 }

@@ -138,7 +138,9 @@ fn libraries_for_other_languages() {
     assert_eq!(workspace.morestack("run -q").ok().stdout, "4\n");
     workspace.morestack("build -v").ok().says(&["libnative.so: ", "debug/native: "]);
     let image = workspace.image("debug", "libnative.so");
-    assert!(image.find("twice").checked && image.find("twice").marked);
+    assert!(image.find("twice").checked);
+    // A program that is not built so has no side stacks for them.
+    workspace.morestack("build --no-side-stack").ok();
     let dir = workspace.built("debug", "");
     for (name, library) in [("by-static", "libnative.a"), ("by-dynamic", "libnative.so")] {
         let program = workspace.path().join(name);
@@ -151,7 +153,7 @@ fn libraries_for_other_languages() {
         let own = image.functions.iter().find(|function| function.name == "__morestack");
         assert_eq!(own.is_some(), name == "by-static");
         if let Some(function) = own {
-            assert_eq!(function.text, "pop r11\ninc r11\njmp r11");
+            assert!(function.text.ends_with("pop r11\ninc r11\njmp r11"), "{}", function.text);
         }
     }
 }
@@ -186,8 +188,10 @@ fn paths_of_every_kind() {
     assert_eq!(workspace.morestack("run -q").env("TMPDIR", &temporary).ok().stdout, "1\n");
     workspace.image("debug", "a").assert_checked("a");
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
-    let left: Vec<_> = std::fs::read_dir(workspace.path().join("target/morestack/cargo-morestack")).unwrap().collect();
-    assert_eq!(left.len(), 4, "{left:?}");
+    let left = std::fs::read_dir(workspace.path().join("target/morestack/cargo-morestack")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let scratch = |name: &String| ["functions-", "compile-", "new-"].iter().any(|prefix| name.starts_with(prefix));
+    assert!(!left.is_empty() && !left.iter().any(scratch), "{left:?}");
 
     // Sources that nobody may write to, and a target directory elsewhere.
     let elsewhere = tempfile::tempdir().unwrap();

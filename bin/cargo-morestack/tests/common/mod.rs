@@ -164,7 +164,9 @@ pub struct Function {
     pub checked: bool,
     /// It pushes, calls or makes room.
     pub framed: bool,
-    /// A mark is at it.
+    /// A mark is at it, so many bytes before.
+    pub mark: Option<u64>,
+    /// The mark says that it may be preempted.
     pub marked: bool,
     pub text: String,
 }
@@ -282,6 +284,7 @@ fn function(name: &str, code: &[u8], address: u64, marks: &BTreeSet<u64>) -> Fun
         let makes_room = instruction.mnemonic() == Mnemonic::Sub && instruction.op0_register() == Register::RSP;
         makes_room || matches!(instruction.mnemonic(), Mnemonic::Push | Mnemonic::Call)
     });
-    let marked = marks.contains(&(address - 1));
-    Function { name: name.to_owned(), checked, framed, marked, text: lines.join("\n") }
+    let mark = [1, 2, 3, 16].into_iter().find(|bytes| marks.contains(&(address - bytes)));
+    let marked = matches!(mark, Some(1 | 3));
+    Function { name: name.to_owned(), checked, framed, mark, marked, text: lines.join("\n") }
 }
