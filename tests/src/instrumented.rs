@@ -21,35 +21,66 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Builds, and shows what was said if that fails.
-fn succeed(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+/// Builds. The error is what was said.
+fn succeed(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("cannot start {command:?}: {error}"))?;
+    let said = || format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(said()) }
 }
 
-/// `cargo morestack build`, with the tool built before.
-fn morestack_build(tmp: &str, dir: &Path, arguments: &[&str]) {
-    static TOOL: OnceLock<PathBuf> = OnceLock::new();
-    let tool = TOOL.get_or_init(|| {
-        let target = target(tmp);
-        succeed(
-            cargo()
-                .current_dir(tests())
-                .args(["build", "--release", "--locked", "--package", "cargo-morestack"])
-                .env("CARGO_TARGET_DIR", target),
-        );
-        target.join("release/cargo-morestack")
-    });
-    let mut command = Command::new(tool);
-    command.args(["morestack", "build", "--locked"]).args(arguments).current_dir(dir);
-    succeed(command.env("CARGO_TARGET_DIR", target(tmp)));
+/// What is built once, well or not.
+type Once = OnceLock<Result<(), String>>;
+
+#[track_caller]
+fn once(built: &Once, build: impl FnOnce() -> Result<(), String>) {
+    if let Err(said) = built.get_or_init(build) {
+        panic!("{said}");
+    }
 }
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// How a program is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// By cargo itself.
+    Plain,
+    /// With prologues, without side stacks: `spawn` gives reserved stacks.
+    Prologues,
+    /// With all that `cargo morestack` does.
+    Full,
+}
 
-/// Where it puts what it builds with this profile.
-fn built(tmp: &str, profile: &str) -> PathBuf {
-    target(tmp).join("morestack").join(TARGET).join(profile)
+/// `cargo build` or `cargo morestack build`, with the tool built before.
+fn build(tmp: &str, how: Build, dir: &Path, arguments: &[&str]) -> Result<(), String> {
+    static TOOL: Once = OnceLock::new();
+    let mut command = if how == Build::Plain {
+        cargo()
+    } else {
+        TOOL.get_or_init(|| {
+            let mut command = cargo();
+            command.args(["build", "--release", "--locked", "--package", "cargo-morestack"]).current_dir(tests());
+            succeed(command.env("CARGO_TARGET_DIR", target(tmp)))
+        })
+        .clone()?;
+        let mut command = Command::new(target(tmp).join("release/cargo-morestack"));
+        command.arg("morestack").args((how == Build::Prologues).then_some("--no-side-stack"));
+        command
+    };
+    command.args(["build", "--locked"]).args(arguments).current_dir(dir);
+    succeed(command.env("CARGO_TARGET_DIR", directory(tmp, how)))
+}
+
+/// The directory of what is built so: of programs with side stacks and without the files have the same names.
+fn directory(tmp: &str, how: Build) -> PathBuf {
+    if how == Build::Prologues { Path::new(tmp).join("prologues") } else { target(tmp).to_owned() }
+}
+
+/// Where what is built with this profile is put.
+fn built(tmp: &str, how: Build, profile: &str) -> PathBuf {
+    let directory = directory(tmp, how);
+    match how {
+        Build::Plain => directory.join(profile),
+        _ => directory.join("morestack/x86_64-unknown-linux-gnu").join(profile),
+    }
 }
 
 fn fixtures() -> PathBuf {
@@ -57,35 +88,25 @@ fn fixtures() -> PathBuf {
 }
 
 /// A program of `fixtures/workspace`, or a library by its file's name.
-pub fn fixture(tmp: &str, name: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| morestack_build(tmp, &fixtures(), &["--release"]));
-    built(tmp, "release").join(name)
+pub fn fixture(tmp: &str, how: Build, name: &str) -> PathBuf {
+    static BUILT: [Once; 3] = [const { OnceLock::new() }; 3];
+    once(&BUILT[how as usize], || build(tmp, how, &fixtures(), &["--release"]));
+    built(tmp, how, "release").join(name)
 }
 
 /// The one that aborts on panics.
 pub fn aborting_fixture(tmp: &str) -> PathBuf {
-    morestack_build(tmp, &fixtures(), &["--profile", "abort", "--package", "fixture-overflow"]);
-    built(tmp, "abort").join("fixture-overflow")
-}
-
-/// As [`fixture`], but built by cargo itself.
-pub fn plain_fixture(tmp: &str, name: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let mut command = cargo();
-        command.args(["build", "--release", "--locked"]).current_dir(fixtures());
-        succeed(command.env("CARGO_TARGET_DIR", target(tmp)));
-    });
-    target(tmp).join("release").join(name)
+    let arguments = ["--profile", "abort", "--package", "fixture-overflow"];
+    once(&OnceLock::new(), || build(tmp, Build::Prologues, &fixtures(), &arguments));
+    built(tmp, Build::Prologues, "abort").join("fixture-overflow")
 }
 
 /// A program of this package, though it has attributes.
 pub fn program(tmp: &str, name: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
+    static BUILT: Once = OnceLock::new();
     let arguments = ["--release", "--package", env!("CARGO_PKG_NAME"), "--bin", "programs", "--bin", "differential"];
-    BUILT.get_or_init(|| morestack_build(tmp, tests(), &arguments));
-    built(tmp, "release").join(name)
+    once(&BUILT, || build(tmp, Build::Full, tests(), &arguments));
+    built(tmp, Build::Full, "release").join(name)
 }
 
 /// Runs it with this environment, and no other of Morestack's.

@@ -3,11 +3,11 @@
 //!
 //! The programs are in `fixtures`, a workspace of their own, with a third party's crate beside it. They have no attributes.
 
-use std::path::Path;
 use std::process::Command;
 
 use morestack_tests::command::{Finished, run};
-use morestack_tests::instrumented::{aborting_fixture, fixture, plain_fixture, program, run_with};
+use morestack_tests::instrumented::Build::{self, Full, Plain, Prologues};
+use morestack_tests::instrumented::{aborting_fixture, fixture, program, run_with};
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
 
@@ -18,10 +18,13 @@ const PREEMPT: &Environment = &[("MORESTACK_STRESS", "preempt")];
 const MOVE: &Environment = &[("MORESTACK_STRESS", "move"), ("MORESTACK_EFENCE", "1")];
 const BOTH: &Environment = &[("MORESTACK_STRESS", "move,preempt"), ("MORESTACK_EFENCE", "1")];
 
+/// Both of what `cargo morestack` builds.
+const BOTH_BUILDS: [Build; 2] = [Prologues, Full];
+
 /// Runs the checks.
 #[track_caller]
-fn checks(arguments: &[&str], environment: &Environment) -> Finished {
-    run_with(&fixture(TMP, "fixture-checks"), arguments, environment)
+fn checks(build: Build, arguments: &[&str], environment: &Environment) -> Finished {
+    run_with(&fixture(TMP, build, "fixture-checks"), arguments, environment)
 }
 
 /// The lines that a program printed, each a name and a number.
@@ -60,73 +63,83 @@ mod preemption {
 
     #[test]
     fn a_third_party_is_alone_for_the_length_of_a_call() {
-        for (rounds, environment) in [("400", PREEMPT), ("10000", NONE)] {
-            let numbers = Numbers::of(checks(&["alone", "third-party", rounds], environment));
-            numbers.all_are(0, &["overlaps", "wrong"]);
-            // It was to be interrupted often, and others were.
-            numbers.at_least(50, "preemptions");
-            numbers.at_least(1000, "deferred");
+        for build in BOTH_BUILDS {
+            for (rounds, environment) in [("400", PREEMPT), ("10000", NONE)] {
+                let numbers = Numbers::of(checks(build, &["alone", "third-party", rounds], environment));
+                numbers.all_are(0, &["overlaps", "wrong"]);
+                // It was to be interrupted often, and others were.
+                numbers.at_least(50, "preemptions");
+                numbers.at_least(1000, "deferred");
+            }
         }
     }
 
     /// The test above is able to fail.
     #[test]
     fn the_same_code_of_the_workspace_is_not() {
-        let numbers = Numbers::of(checks(&["alone", "own", "400"], PREEMPT));
+        let numbers = Numbers::of(checks(Prologues, &["alone", "own", "400"], PREEMPT));
         numbers.at_least(100, "overlaps");
         numbers.at_least(100, "wrong");
     }
 
     #[test]
     fn the_generator_of_a_thread_is_never_interrupted() {
-        for (rounds, environment) in [("400", PREEMPT), ("20000", NONE)] {
-            let numbers = Numbers::of(checks(&["rand", rounds], environment));
-            numbers.all_are(0, &["twice"]);
-            numbers.at_least(50, "preemptions");
-            numbers.at_least(1000, "deferred");
+        for build in BOTH_BUILDS {
+            for (rounds, environment) in [("400", PREEMPT), ("20000", NONE)] {
+                let numbers = Numbers::of(checks(build, &["rand", rounds], environment));
+                numbers.all_are(0, &["twice"]);
+                numbers.at_least(50, "preemptions");
+                numbers.at_least(1000, "deferred");
+            }
         }
     }
 
     #[test]
     fn what_counts_is_who_wrote_a_function_and_not_who_instantiates_it() {
-        let numbers = Numbers::of(checks(&["instances"], PREEMPT));
-        numbers.all_are(0, &["instantiated-preemptions", "provided-preemptions"]);
-        numbers.at_least(1000, "instantiated-deferred");
-        numbers.at_least(1000, "provided-deferred");
-        // Where it calls back, it must be prepared for anything.
-        numbers.all_are(1000, &["callback-preemptions"]);
-        numbers.at_least(1000, "own-preemptions");
+        for build in BOTH_BUILDS {
+            let numbers = Numbers::of(checks(build, &["instances"], PREEMPT));
+            numbers.all_are(0, &["instantiated-preemptions", "provided-preemptions"]);
+            numbers.at_least(1000, "instantiated-deferred");
+            numbers.at_least(1000, "provided-deferred");
+            // Where it calls back, it must be prepared for anything.
+            numbers.all_are(1000, &["callback-preemptions"]);
+            numbers.at_least(1000, "own-preemptions");
+        }
     }
 
     #[test]
     fn stress_acts_at_every_entry() {
-        for (on, environment, moves, preemptions) in [
-            ("go", MOVE, true, false),
-            ("go", PREEMPT, false, true),
-            ("spawn", PREEMPT, false, true),
-            ("go", BOTH, true, true),
-        ] {
-            let numbers = Numbers::of(checks(&["count", on], environment));
-            for (name, least) in [("small", 500), ("large", 20), ("many", 100)] {
-                let entries = numbers.get(&format!("{name}-entries"));
-                assert!(entries >= least, "{}", numbers.0);
-                let expected = |acts| if acts { entries } else { 0 };
-                // A stack also grows by itself, where stress does not move it.
-                if moves || on == "spawn" {
-                    assert_eq!(numbers.get(&format!("{name}-moves")), expected(moves), "{}", numbers.0);
+        for build in BOTH_BUILDS {
+            for (on, environment, moves, preemptions) in [
+                ("go", MOVE, true, false),
+                ("go", PREEMPT, false, true),
+                ("spawn", PREEMPT, false, true),
+                ("go", BOTH, true, true),
+            ] {
+                let numbers = Numbers::of(checks(build, &["count", on], environment));
+                for (name, least) in [("small", 500), ("large", 20), ("many", 100)] {
+                    let entries = numbers.get(&format!("{name}-entries"));
+                    assert!(entries >= least, "{}", numbers.0);
+                    let expected = |acts| if acts { entries } else { 0 };
+                    // A stack that copies also grows by itself, where stress does not move it.
+                    if moves || build == Prologues && on == "spawn" {
+                        assert_eq!(numbers.get(&format!("{name}-moves")), expected(moves), "{}", numbers.0);
+                    }
+                    assert_eq!(numbers.get(&format!("{name}-preemptions")), expected(preemptions), "{}", numbers.0);
                 }
-                assert_eq!(numbers.get(&format!("{name}-preemptions")), expected(preemptions), "{}", numbers.0);
             }
         }
     }
 
     #[test]
     fn a_cancelled_thread_goes_on_until_it_waits_or_its_author_allows_for_it() {
-        let numbers = Numbers::of(checks(&["cancel"], NONE));
-        for way in ["checkpoint", "marked", "wait", "yield"] {
-            numbers.all_are(1, &[&format!("{way}-goes-on"), &format!("{way}-cancelled")]);
+        for build in BOTH_BUILDS {
+            let numbers = Numbers::of(checks(build, &["cancel"], NONE));
+            for way in ["checkpoint", "marked", "wait", "yield"] {
+                numbers.all_are(1, &[&format!("{way}-goes-on"), &format!("{way}-cancelled")]);
+            }
+            numbers.at_least(1, "preemptions");
         }
-        numbers.at_least(1, "preemptions");
     }
 }
 
@@ -139,15 +152,19 @@ mod registers {
 
     #[test]
     fn all_are_preserved_where_it_is_preempted() {
-        for on in ["spawn", "go"] {
-            Numbers::of(checks(&["registers", on], PREEMPT)).at_least(ENTRIES, "preemptions");
+        for build in BOTH_BUILDS {
+            for on in ["spawn", "go"] {
+                Numbers::of(checks(build, &["registers", on], PREEMPT)).at_least(ENTRIES, "preemptions");
+            }
         }
     }
 
     #[test]
     fn all_are_relocated_where_its_stack_moves() {
-        for environment in [MOVE, BOTH] {
-            Numbers::of(checks(&["registers", "go"], environment)).at_least(ENTRIES, "moves");
+        for build in BOTH_BUILDS {
+            for environment in [MOVE, BOTH] {
+                Numbers::of(checks(build, &["registers", "go"], environment)).at_least(ENTRIES, "moves");
+            }
         }
     }
 }
@@ -158,13 +175,16 @@ mod unwinding {
 
     #[test]
     fn a_panic_runs_all_destructors_and_is_caught() {
-        for (on, environment) in [("spawn", NONE), ("go", NONE), ("spawn", PREEMPT), ("go", BOTH)] {
-            let numbers = Numbers::of(checks(&["caught", on], environment));
-            numbers.all_are(20, &["caught"]);
-            numbers.at_least(10_000, "entered");
-            assert_eq!(numbers.get("entered"), numbers.get("dropped"), "{}", numbers.0);
-            if on == "go" {
-                numbers.at_least(1, "moves");
+        for build in BOTH_BUILDS {
+            for (on, environment) in [("spawn", NONE), ("go", NONE), ("spawn", PREEMPT), ("go", BOTH)] {
+                let numbers = Numbers::of(checks(build, &["caught", on], environment));
+                numbers.all_are(20, &["caught"]);
+                numbers.at_least(10_000, "entered");
+                assert_eq!(numbers.get("entered"), numbers.get("dropped"), "{}", numbers.0);
+                // With side stacks it may be small enough.
+                if on == "go" && build == Prologues {
+                    numbers.at_least(1, "moves");
+                }
             }
         }
     }
@@ -173,7 +193,7 @@ mod unwinding {
     fn an_overflow_runs_all_destructors_and_comes_back_from_join() {
         for on in ["spawn", "go"] {
             for through in ["plain", "generic", "c-callback", "c", "dyn"] {
-                let finished = checks(&["overflow", on, through], NONE);
+                let finished = checks(Prologues, &["overflow", on, through], NONE);
                 let said = finished.stderr.matches("green thread stack overflow: the limit is 1.0 MiB").count();
                 assert_eq!(said, 2, "{finished}");
                 let numbers = Numbers::of(finished);
@@ -192,13 +212,13 @@ mod unwinding {
             ("go", "needed more than the 32.0 KiB below the guard"),
         ];
         for (on, why) in who {
-            let finished = checks(&["third-party-overflow", on], NONE);
+            let finished = checks(Prologues, &["third-party-overflow", on], NONE);
             assert_eq!(finished.signal(), Some(libc::SIGABRT), "{finished}");
             assert!(
                 finished.stderr.contains("green thread 'deep' (id ") && finished.stderr.contains(why),
                 "{finished}"
             );
-            let finished = checks(&["overflow", on, "c-nounwind"], NONE);
+            let finished = checks(Prologues, &["overflow", on, "c-nounwind"], NONE);
             assert_eq!(finished.signal(), Some(libc::SIGABRT), "{finished}");
             assert!(finished.stderr.contains(why), "{finished}");
         }
@@ -239,13 +259,15 @@ mod unwinding {
 
     #[test]
     fn the_unwinder_walks_to_the_end() {
-        for (on, environment) in [("spawn", NONE), ("go", NONE), ("go", BOTH)] {
-            let finished = checks(&["backtrace", on], environment);
-            assert!(finished.status.success(), "{finished}");
-            let is_frame =
-                |line: &&str| line.trim_start().split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok());
-            let lines: Vec<_> = finished.stdout.lines().filter(is_frame).collect();
-            in_order(&lines, &NAMES, &finished);
+        for build in BOTH_BUILDS {
+            for (on, environment) in [("spawn", NONE), ("go", NONE), ("go", BOTH)] {
+                let finished = checks(build, &["backtrace", on], environment);
+                assert!(finished.status.success(), "{finished}");
+                let is_frame =
+                    |line: &&str| line.trim_start().split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok());
+                let lines: Vec<_> = finished.stdout.lines().filter(is_frame).collect();
+                in_order(&lines, &NAMES, &finished);
+            }
         }
     }
 
@@ -253,7 +275,7 @@ mod unwinding {
     /// call.
     #[test]
     fn gdb_walks_from_within_the_slow_path() {
-        let program = fixture(TMP, "fixture-checks");
+        let program = fixture(TMP, Prologues, "fixture-checks");
         for on in ["spawn", "go"] {
             let mut command = Command::new("gdb");
             command.args(["-nx", "-batch", "-iex", "set debuginfod enabled off"]);
@@ -297,7 +319,7 @@ mod system_stacks {
 
     #[test]
     fn recursion_in_a_blocking_call_is_fatal_and_named() {
-        let finished = checks(&["guards", "blocking"], NONE);
+        let finished = checks(Prologues, &["guards", "blocking"], NONE);
         assert_eq!(finished.signal(), Some(libc::SIGABRT), "{finished}");
         assert!(
             finished.stderr.contains("fatal: morestack on g0: the scheduler stack cannot grow (sp=0x"),
@@ -308,7 +330,7 @@ mod system_stacks {
     #[test]
     fn recursion_in_a_signal_handler_is_fatal_and_named() {
         for environment in [NONE, PREEMPT] {
-            let finished = checks(&["guards", "signal"], environment);
+            let finished = checks(Prologues, &["guards", "signal"], environment);
             assert_eq!(finished.signal(), Some(libc::SIGABRT), "{finished}");
             let by_check = "fatal: morestack on the signal stack: it cannot grow (sp=0x";
             let by_page = "a signal handler overflowed the signal stack of its worker, 64.0 KiB: it had interrupted green thread '";
@@ -321,13 +343,17 @@ mod system_stacks {
     /// it is under code that has lent a local elsewhere for a moment.
     #[test]
     fn signal_handlers_are_neither_preempted_nor_moved() {
-        for on in ["spawn", "go", "spawn-alternate", "go-alternate"] {
-            for environment in [NONE, PREEMPT, MOVE] {
-                let numbers = Numbers::of(checks(&["signals", on], environment));
-                numbers.all_are(0, &["interrupted", "wrong"]);
-                numbers.at_least(1500, "handled");
-                numbers
-                    .at_least(100, if environment == MOVE && on.starts_with("go") { "moves" } else { "preemptions" });
+        for build in BOTH_BUILDS {
+            for on in ["spawn", "go", "spawn-alternate", "go-alternate"] {
+                for environment in [NONE, PREEMPT, MOVE] {
+                    let numbers = Numbers::of(checks(build, &["signals", on], environment));
+                    numbers.all_are(0, &["interrupted", "wrong"]);
+                    numbers.at_least(1500, "handled");
+                    numbers.at_least(
+                        100,
+                        if environment == MOVE && on.starts_with("go") { "moves" } else { "preemptions" },
+                    );
+                }
             }
         }
     }
@@ -339,12 +365,16 @@ mod images {
 
     const LIBRARY: &str = "libfixture_image.so";
 
+    /// With side stacks they are the program's, so it must be one that has them.
     #[test]
     fn a_program_without_the_scheduler_runs() {
-        let images = [fixture(TMP, LIBRARY), plain_fixture(TMP, LIBRARY)];
-        for program in [fixture(TMP, "fixture-plain"), plain_fixture(TMP, "fixture-plain")] {
+        for (program, images) in
+            [(Plain, &[Plain, Prologues][..]), (Prologues, &[Plain, Prologues]), (Full, &[Plain, Full])]
+        {
+            let program = fixture(TMP, program, "fixture-plain");
             Numbers::of(run_with(&program, &[], NONE)).all_are(1, &["threads"]);
-            for image in &images {
+            for image in images {
+                let image = fixture(TMP, *image, LIBRARY);
                 let numbers = Numbers::of(run_with(&program, &[image.to_str().expect("a path")], NONE));
                 numbers.all_are(500_500, &["image"]);
             }
@@ -356,38 +386,45 @@ mod images {
     const LIBRARYS: u64 = 103;
 
     #[track_caller]
-    fn loads(program: &Path, image: &Path, environment: &Environment) -> Numbers {
-        let numbers = Numbers::of(run_with(program, &["load", image.to_str().expect("a path")], environment));
+    fn loads(program: Build, image: Build, environment: &Environment) -> Numbers {
+        let image = fixture(TMP, image, LIBRARY);
+        let arguments = ["load", image.to_str().expect("a path")];
+        let numbers = Numbers::of(checks(program, &arguments, environment));
         numbers.all_are(20, &["times"]);
         numbers
     }
 
     #[test]
     fn a_librarys_marks_hold_while_it_is_loaded() {
-        let numbers = loads(&fixture(TMP, "fixture-checks"), &fixture(TMP, LIBRARY), BOTH);
-        assert_eq!(numbers.get("preemptions"), CALLED_BACK + LIBRARYS, "{}", numbers.0);
-        numbers.at_least(CALLED_BACK + LIBRARYS, "moves");
+        for build in BOTH_BUILDS {
+            let numbers = loads(build, build, BOTH);
+            assert_eq!(numbers.get("preemptions"), CALLED_BACK + LIBRARYS, "{}", numbers.0);
+            if build == Prologues {
+                numbers.at_least(CALLED_BACK + LIBRARYS, "moves");
+            }
+        }
     }
 
     #[test]
     fn one_may_have_checks_and_the_other_not() {
-        let (checked, plain) = (fixture(TMP, "fixture-checks"), plain_fixture(TMP, "fixture-checks"));
-        let (library, plain_library) = (fixture(TMP, LIBRARY), plain_fixture(TMP, LIBRARY));
-        let numbers = loads(&checked, &plain_library, BOTH);
-        assert_eq!(numbers.get("preemptions"), CALLED_BACK, "{}", numbers.0);
-        for (program, image) in [(&plain, &library), (&plain, &plain_library)] {
-            assert_eq!(loads(program, image, BOTH).get("preemptions"), 0);
-        }
-        for (program, image) in [(&checked, &library), (&checked, &plain_library), (&plain, &library)] {
+        for (program, image, preempted) in
+            [(Prologues, Plain, CALLED_BACK), (Full, Plain, CALLED_BACK), (Plain, Prologues, 0), (Plain, Plain, 0)]
+        {
+            let numbers = loads(program, image, BOTH);
+            assert_eq!(numbers.get("preemptions"), preempted, "{}", numbers.0);
             loads(program, image, NONE);
         }
+        loads(Prologues, Prologues, NONE);
+        loads(Full, Full, NONE);
     }
 }
 
 #[test]
 fn an_allocator_of_the_programs_own_is_not_interrupted() {
-    for environment in [NONE, PREEMPT, BOTH] {
-        let numbers = Numbers::of(run_with(&fixture(TMP, "fixture-allocator"), &[], environment));
+    let builds =
+        BOTH_BUILDS.into_iter().flat_map(|build| [NONE, PREEMPT, BOTH].map(|environment| (build, environment)));
+    for (build, environment) in builds {
+        let numbers = Numbers::of(run_with(&fixture(TMP, build, "fixture-allocator"), &[], environment));
         numbers.all_are(10, &["complete"]);
         numbers.at_least(1000, "reused");
         if environment != NONE {
