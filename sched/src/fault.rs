@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 
 use bytesize::ByteSize;
 use morestack_asm::{Stack, on_signal, set_signal_handler};
-use morestack_stacks::{SIDE_LOCALS, efence, guard_of};
+use morestack_stacks::{SIDE_GAP, efence, guard_of};
 
 use crate::g::{G, StackKind};
 use crate::m::{self, M};
@@ -95,7 +95,7 @@ extern "C" fn handle(signal: i32, info: *mut libc::c_void, context: *mut libc::c
         die(&line);
     }
     // On g0, in a blocking call say.
-    if g.is_none() && side != 0 && (side.saturating_sub(2 * SIDE_LOCALS)..side + SIDE_LOCALS).contains(&addr) {
+    if g.is_none() && side != 0 && (side.saturating_sub(SIDE_GAP)..side + SIDE_GAP).contains(&addr) {
         let _ = writeln!(
             line,
             "morestack: fatal: the side stack of a worker cannot grow: its locals need more than there is (sp={side:#x})"

@@ -81,7 +81,7 @@ pub use guard::guard_of;
 pub use image::is_marked;
 pub use large::was_used;
 pub use morestack_asm::{STACK_GUARD, Stack};
-pub use side::{SIDE_LOCALS, SIDE_STACK, round_side_size, side_alloc, side_free, side_gap};
+pub use side::{SIDE_GAP, SIDE_LOCALS, SIDE_STACK, round_side_size, side_alloc, side_free, side_gap};
 pub use stats::{StackStats, stats};
 
 /// The smallest stack. Half of it may be [`STACK_GUARD`]; of the rest most green threads touch a page or two, and only

@@ -9,9 +9,9 @@
 //! ```
 //!
 //! A side stack never moves, and code that uses it checks nothing: a function lowers its pointer by what it needs, however much
-//! that is, and touches what it likes of it. A page that faults would be jumped over. So the gap is as large as the locals of any
-//! function may be: `cargo morestack` leaves functions with more than [`SIDE_LOCALS`] of them on the first stack, where
-//! they are probed page by page, and marks them as fixed.
+//! that is, and touches what it likes of it. A page that faults would be jumped over. So the gap is larger than the locals of any
+//! function: `cargo morestack` leaves those with more than [`SIDE_LOCALS`] of them on the first stack, where they are checked and
+//! probed page by page, and marks them as fixed.
 //!
 //! # Where they are kept
 //!
@@ -31,11 +31,13 @@ use parking_lot::Mutex;
 use crate::guard::{GUARDS, Kind};
 use crate::{Stack, StackCache, StackError, alloc, debug};
 
-/// Bytes of locals that a function may have on a side stack.
-pub const SIDE_LOCALS: usize = 64 << 10;
+/// Bytes of locals that a function may have on a side stack. What has more is mostly a buffer, and rare. With more, a side stack could
+/// be full before its stack has grown at all.
+pub const SIDE_LOCALS: usize = 4 << 10;
 
-/// Twice that: functions are inlined into each other after their locals were counted.
-const GAP: usize = 2 * SIDE_LOCALS;
+/// Many times that: functions are inlined into each other after their locals were counted, of which each may have 8 KiB.
+pub const SIDE_GAP: usize = 32 * SIDE_LOCALS;
+const GAP: usize = SIDE_GAP;
 
 /// The smallest side stack with its gap. All of it but what is touched is address space.
 pub const SIDE_STACK: usize = 512 << 10;

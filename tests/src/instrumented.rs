@@ -101,10 +101,12 @@ pub fn aborting_fixture(tmp: &str) -> PathBuf {
     built(tmp, Build::Prologues, "abort").join("fixture-overflow")
 }
 
-/// A program of this package, though it has attributes.
+/// A program of this package, though some have attributes.
 pub fn program(tmp: &str, name: &str) -> PathBuf {
     static BUILT: Once = OnceLock::new();
-    let arguments = ["--release", "--package", env!("CARGO_PKG_NAME"), "--bin", "programs", "--bin", "differential"];
+    let arguments = ["--release", "--package", env!("CARGO_PKG_NAME")];
+    let programs = ["programs", "differential", "segments", "side"].map(|name| ["--bin", name]);
+    let arguments: Vec<_> = arguments.into_iter().chain(programs.into_iter().flatten()).collect();
     once(&BUILT, || build(tmp, Build::Full, tests(), &arguments));
     built(tmp, Build::Full, "release").join(name)
 }

@@ -89,7 +89,7 @@ mod preemption {
                 let numbers = Numbers::of(checks(build, &["rand", rounds], environment));
                 numbers.all_are(0, &["twice"]);
                 numbers.at_least(50, "preemptions");
-                numbers.at_least(1000, "deferred");
+                numbers.at_least(50, "deferred");
             }
         }
     }

@@ -71,11 +71,11 @@ pub(crate) mod mark {
     ];
 }
 
-/// Bytes of locals that a function may have on a side stack: half of what lies below one and faults. The scheduler has the same number.
-const SIDE_LOCALS: usize = 64 << 10;
+/// Bytes of locals that a function may have on a side stack. The scheduler has the same number, and the reason.
+const SIDE_LOCALS: usize = 4 << 10;
 
-/// What is added to each crate that has side stacks. Functions that are inlined have at most an eighth of what may be had at all, so that
-/// the sum stays below what faults.
+/// What is added to each crate that has side stacks. What is inlined has 8 KiB of locals at most, so that it takes many of them to jump
+/// over the 128 KiB below a side stack that fault.
 const SIDE_STACKS: [&str; 2] = ["-Cllvm-args=-force-attribute=safestack", "-Cllvm-args=-inline-max-stacksize=8192"];
 
 /// What shared libraries look for in the program.

@@ -1,0 +1,242 @@
+//! What programs with side stacks must bear: threads of all origins, signals, fork, panics, deep recursion. `side TEST` prints numbers.
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread;
+
+use clap::{Parser, ValueEnum};
+use morestack::{Runtime, Stack};
+
+#[derive(Parser)]
+struct Options {
+    test: Test,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Test {
+    /// Threads of std, of `pthread_create` and of `thrd_create`.
+    Threads,
+    /// What many threads leave behind.
+    Exits,
+    /// Handlers on OS threads and green threads.
+    Signals,
+    /// A child that goes on.
+    Fork,
+    /// The pointer after panics.
+    Panics,
+    /// Large locals in a recursion.
+    Locals,
+    /// One function with locals too large for a side stack.
+    Huge,
+    /// What kind of stack `spawn` gives.
+    Mode,
+}
+
+/// Locals that escape, so many bytes of them at each level.
+#[inline(never)]
+fn escape<const N: usize>(depth: u64) -> u64 {
+    let mut local = [depth as u8; N];
+    black_box(&mut local);
+    let below = if depth == 0 { 0 } else { escape::<N>(depth - 1) };
+    below + u64::from(local[N / 2] == depth as u8)
+}
+
+/// The calling thread's side pointer; 0 where there is none.
+fn pointer() -> usize {
+    // SAFETY: looks for a thread-local of the program, whose address for this thread is the answer.
+    unsafe {
+        let place = libc::dlsym(libc::RTLD_DEFAULT, c"__safestack_unsafe_stack_ptr".as_ptr());
+        if place.is_null() { 0 } else { *place.cast::<usize>() }
+    }
+}
+
+extern "C" fn by_pthread(argument: *mut c_void) -> *mut c_void {
+    escape::<1000>(argument as u64) as *mut c_void
+}
+
+extern "C" fn by_c11(argument: *mut c_void) -> c_int {
+    escape::<1000>(argument as u64) as c_int
+}
+
+unsafe extern "C" {
+    fn thrd_create(
+        thread: *mut libc::pthread_t,
+        start: extern "C" fn(*mut c_void) -> c_int,
+        argument: *mut c_void,
+    ) -> c_int;
+    fn thrd_join(thread: libc::pthread_t, result: *mut c_int) -> c_int;
+}
+
+fn threads() {
+    println!("std {}", thread::spawn(|| escape::<1000>(100)).join().expect("it returns"));
+    let small = thread::Builder::new().stack_size(128 << 10);
+    println!("small {}", small.spawn(|| escape::<1000>(50)).expect("a thread").join().expect("it returns"));
+    // SAFETY: threads that are joined, of functions of the right types.
+    unsafe {
+        let (mut id, mut result) = (0, ptr::null_mut());
+        assert_eq!(libc::pthread_create(&mut id, ptr::null(), by_pthread, 100 as *mut c_void), 0);
+        assert_eq!(libc::pthread_join(id, &mut result), 0);
+        println!("pthread {}", result as usize);
+        let mut result = 0;
+        assert_eq!(thrd_create(&mut id, by_c11, 100 as *mut c_void), 0);
+        assert_eq!(thrd_join(id, &mut result), 0);
+        println!("c11 {result}");
+    }
+    let scoped: u64 = thread::scope(|scope| {
+        let handles: Vec<_> = (0..8).map(|_| scope.spawn(|| escape::<1000>(100))).collect();
+        handles.into_iter().map(|handle| handle.join().expect("it returns")).sum()
+    });
+    println!("scoped {scoped}");
+    println!(
+        "blocking {}",
+        morestack::spawn(|| morestack::blocking(|| escape::<1000>(100))).join().expect("it returns")
+    );
+}
+
+fn mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps").expect("Linux has it").lines().count()
+}
+
+struct AtEnd;
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        ENDED.fetch_add(escape::<1000>(10), SeqCst);
+    }
+}
+
+static ENDED: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static AT_END: Cell<Option<AtEnd>> = const { Cell::new(None) };
+}
+
+fn exits() {
+    let run = |threads: u64| {
+        for _ in 0..threads {
+            thread::spawn(|| AT_END.set(Some(AtEnd))).join().expect("it returns");
+        }
+    };
+    run(20);
+    let before = mappings();
+    run(300);
+    println!("more {}", mappings().saturating_sub(before));
+    println!("ended {}", ENDED.load(SeqCst));
+}
+
+static HANDLED: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn handle(_: c_int) {
+    HANDLED.fetch_add(escape::<300>(3), SeqCst);
+}
+
+fn signals() {
+    let raise = |flags: c_int| {
+        // SAFETY: a handler that only computes and counts.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handle as *const () as usize;
+            action.sa_flags = flags;
+            libc::sigaction(libc::SIGUSR1, &action, ptr::null_mut());
+        }
+        let some = || {
+            let mut sum = 0;
+            for _ in 0..100 {
+                sum += escape::<200>(20);
+                // SAFETY: to this thread.
+                unsafe { libc::raise(libc::SIGUSR1) };
+            }
+            sum
+        };
+        thread::spawn(some).join().expect("it returns") + morestack::spawn(some).join().expect("it returns")
+    };
+    println!("computed {}", raise(0) + raise(libc::SA_ONSTACK));
+    println!("handled {}", HANDLED.load(SeqCst));
+}
+
+fn fork() {
+    // SAFETY: the child calls what computes, and `_exit`.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::_exit((escape::<1000>(100) == 101).into());
+        }
+        let mut status = 0;
+        libc::waitpid(child, &mut status, 0);
+        println!("child {}", libc::WEXITSTATUS(status));
+    }
+}
+
+#[inline(never)]
+fn panics(depth: u64) -> u64 {
+    let mut local = [depth; 20];
+    black_box(&mut local);
+    assert!(depth != 0);
+    panics(depth - 1) + local[3]
+}
+
+#[inline(never)]
+fn caught() -> usize {
+    for _ in 0..200 {
+        assert!(catch_unwind(AssertUnwindSafe(|| panics(30))).is_err());
+    }
+    pointer()
+}
+
+fn panic() {
+    std::panic::set_hook(Box::new(|_| {}));
+    let drift = || {
+        let before = pointer();
+        let within = caught();
+        // Frames of `caught` may be there, not hundreds of panics.
+        u64::from(before == pointer() && before.abs_diff(within) < 1000)
+    };
+    println!("os {}", drift());
+    println!("green {}", morestack::spawn(drift).join().expect("it returns"));
+    println!(
+        "differ {}",
+        u64::from(pointer() == 0 || pointer() != morestack::spawn(pointer).join().expect("it returns"))
+    );
+}
+
+fn locals() {
+    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    for (name, result) in [
+        ("small", runtime.spawn(|| escape::<64>(20_000)).join()),
+        ("page", runtime.spawn(|| escape::<4096>(2_000)).join()),
+        ("large", runtime.spawn(|| escape::<30_000>(300)).join()),
+    ] {
+        println!("{name} {}", result.expect("there is room"));
+    }
+    let endless = runtime.spawn(|| escape::<1000>(u64::MAX)).join();
+    println!("endless {}", u64::from(endless.is_err_and(|payload| payload.is::<morestack::StackOverflow>())));
+}
+
+fn huge() {
+    println!("huge {}", morestack::spawn(|| escape::<300_000>(5)).join().expect("there is room"));
+    println!("again {}", morestack::spawn(|| escape::<300_000>(20)).join().expect("there is room"));
+}
+
+fn mode() {
+    let runtime = Runtime::builder().build().expect("a runtime");
+    println!("copying {}", u64::from(runtime.stack_mode() == Stack::Copying));
+    let asked = morestack::Builder::new().stack(Stack::Copying).spawn_on(&runtime, || escape::<64>(2000));
+    println!("asked {}", asked.map_or(0, |handle| handle.join().expect("it returns")));
+}
+
+fn main() {
+    match Options::parse().test {
+        Test::Threads => threads(),
+        Test::Exits => exits(),
+        Test::Signals => signals(),
+        Test::Fork => fork(),
+        Test::Panics => panic(),
+        Test::Locals => locals(),
+        Test::Huge => huge(),
+        Test::Mode => mode(),
+    }
+}
