@@ -8,6 +8,7 @@
 use std::arch::{asm, global_asm};
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -296,13 +297,13 @@ fn on_green_thread(how: Answer, body: impl FnOnce() + 'static) -> u32 {
         let Mcall { f, g: of, arg } = unsafe { gogo(&raw mut *g) };
         // SAFETY: as above.
         unsafe { f(of, arg) };
-        if std::ptr::fn_addr_eq(f, exit as unsafe fn(*mut GHead, usize)) {
+        if ptr::fn_addr_eq(f, exit as unsafe fn(*mut GHead, usize)) {
             break;
         }
     }
     // SAFETY: the thread runs no green threads any more.
     unsafe {
-        setg(std::ptr::null_mut());
+        setg(ptr::null_mut());
         set_stackguard(0);
     }
     drop(next);
@@ -411,7 +412,7 @@ static STEPS: Steps = Steps { whole: AtomicUsize::new(0), ended: AtomicUsize::ne
 /// Whether the instruction there is one of the slow path.
 fn is_slow_path(pc: usize) -> bool {
     // SAFETY: asks the unwinder's tables. It takes what it is given for a return address.
-    unsafe { _Unwind_FindEnclosingFunction((pc + 1) as *mut c_void) as usize == __morestack as *const () as usize }
+    unsafe { ptr::eq(_Unwind_FindEnclosingFunction((pc + 1) as *mut c_void), __morestack as *const c_void) }
 }
 
 /// One walk.
@@ -469,11 +470,11 @@ fn install_trap() {
     unsafe {
         let memory = Box::leak(vec![0_u8; 256 << 10].into_boxed_slice());
         let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: memory.len() };
-        assert_eq!(libc::sigaltstack(&stack, std::ptr::null_mut()), 0);
+        assert_eq!(libc::sigaltstack(&stack, ptr::null_mut()), 0);
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = trap as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        assert_eq!(libc::sigaction(libc::SIGTRAP, &action, std::ptr::null_mut()), 0);
+        assert_eq!(libc::sigaction(libc::SIGTRAP, &action, ptr::null_mut()), 0);
     }
 }
 

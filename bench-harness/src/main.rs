@@ -95,6 +95,10 @@ fn main() -> ExitCode {
     let mut results = Vec::new();
     for benchmark in chosen {
         let mut contenders = (benchmark.contenders)();
+        if contenders.is_empty() {
+            println!("{}: {}\nnot measured: this program was built by cargo itself\n", benchmark.name, benchmark.about);
+            continue;
+        }
         child::isolate(benchmark, &mut contenders);
         let outcomes = measure(&mut contenders, effort);
         println!("{}", table::table(benchmark, &outcomes));

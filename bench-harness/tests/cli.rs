@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "yield",
     "spawn_join",
     "pingpong",
@@ -16,6 +16,7 @@ const NAMES: [&str; 17] = [
     "stack_alloc",
     "copystack",
     "deep_recursion",
+    "segment_call",
     "grow64k",
     "idle_memory",
     "thaw",

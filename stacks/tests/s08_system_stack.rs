@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use common::{WHY, done, green, serial};
-use morestack_asm::{GHead, MHead, Morebuf, setg};
+use morestack_asm::{GHead, MHead, Morebuf, Signals, setg};
 use morestack_stacks::{FIXED_STACK, Stack, StackCache, copystack, stackalloc, stackfree};
 
 fn message(f: impl FnOnce()) -> String {
@@ -36,6 +36,7 @@ fn refused_on_a_green_thread_and_allowed_on_g0() {
         morebuf: Morebuf { pc: 0, sp: 0 },
         stackguard1: 0,
         newstack: no_newstack,
+        signals: Signals::default(),
     };
     let mut g = GHead::new();
     (g0.m, g.m) = (&raw mut m, &raw mut m);

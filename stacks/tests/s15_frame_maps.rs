@@ -17,7 +17,7 @@ use std::{array, env, process, ptr};
 
 use common::{WHY, serial};
 use morestack_asm::{
-    GHead, Gobuf, MHead, Morebuf, STACK_GUARD, STACK_PREEMPT, Stack, gogo, mcall, set_stackguard, setg,
+    GHead, Gobuf, MHead, Morebuf, STACK_GUARD, STACK_PREEMPT, Signals, Stack, gogo, mcall, set_stackguard, setg,
 };
 use morestack_stacks::framemap::{self, FrameMap, Register, Registration, register};
 use morestack_stacks::{FIXED_STACK, copystack, freeze, stackalloc, stackfree, thaw};
@@ -266,6 +266,7 @@ fn on_a_green_thread(body: impl FnOnce() + 'static) {
         morebuf: Morebuf { pc: 0, sp: 0 },
         stackguard1: 0,
         newstack,
+        signals: Signals::default(),
     });
     g0.m = &raw mut *m;
     // The bounds of the test thread's stack do not matter here.

@@ -13,6 +13,7 @@ mod peers;
 mod pingpong;
 mod preemption_cost;
 mod recursion;
+mod segment_call;
 mod skynet;
 mod spawn_join;
 mod stack_alloc;
@@ -56,6 +57,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     stack_alloc::BENCHMARK,
     copystack::BENCHMARK,
     deep_recursion::BENCHMARK,
+    segment_call::BENCHMARK,
     grow64k::BENCHMARK,
     idle_memory::BENCHMARK,
     thaw::BENCHMARK,
