@@ -69,6 +69,16 @@ fn end(text: &str) -> &str {
 /// If it cannot be started, or is not done in time: then it is killed, and the message has what it printed.
 #[track_caller]
 pub fn run(command: &mut Command) -> Finished {
+    run_for(LIMIT, command).unwrap_or_else(|late| panic!("{late}"))
+}
+
+/// Runs a command to its end. If it is not done in time it is killed, and the error has what it printed.
+///
+/// # Panics
+///
+/// If it cannot be started.
+#[track_caller]
+pub fn run_for(limit: Duration, command: &mut Command) -> Result<Finished, String> {
     let line = describe(command);
     // Files, because a full pipe would block the subprocess while nobody reads.
     let mut stdout = tempfile::tempfile().expect("a temporary file");
@@ -76,7 +86,7 @@ pub fn run(command: &mut Command) -> Finished {
     let clone = |file: &File| Stdio::from(file.try_clone().expect("a second descriptor"));
     let child = command.stdin(Stdio::null()).stdout(clone(&stdout)).stderr(clone(&stderr)).spawn();
     let mut child = child.unwrap_or_else(|error| panic!("cannot start {line}: {error}"));
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit;
     let (status, late) = loop {
         if let Some(status) = child.try_wait().expect("a child to wait for") {
             break (status, false);
@@ -88,8 +98,7 @@ pub fn run(command: &mut Command) -> Finished {
         thread::sleep(POLL);
     };
     let finished = Finished { command: line, status, stdout: read(&mut stdout), stderr: read(&mut stderr) };
-    assert!(!late, "not done after {LIMIT:?}, killed: {finished}");
-    finished
+    if late { Err(format!("not done after {limit:?}, killed: {finished}")) } else { Ok(finished) }
 }
 
 /// The command line with the environment variables set for it.

@@ -4,6 +4,7 @@
 //! concerns no other. The tests (`tests`) start these binaries, bound their time, and judge what they print.
 
 pub mod command;
+pub mod crates;
 pub mod differential;
 pub mod instrumented;
 pub mod on;
