@@ -42,7 +42,7 @@ const GAP: usize = SIDE_GAP;
 /// The smallest side stack with its gap. All of it but what is touched is address space.
 pub const SIDE_STACK: usize = 512 << 10;
 
-/// Free side stacks that a P keeps: with this many, as much address space as one order of its stacks. Plucked from thin air.
+/// Free side stacks that a P keeps: with this many, as much address space as one order of its stacks. Any number works.
 pub(crate) const CACHED: usize = 16;
 
 /// How the gap was made, by the lowest address of the whole.
