@@ -305,13 +305,19 @@ fn obtain(cache: Option<&mut StackCache>, size: usize) -> Result<Stack, Shortage
     Ok(Stack { lo: lo[0], hi: lo[0] + size })
 }
 
-/// A stack that is a mapping of its own, its guard part of it.
+/// A stack that is a mapping of its own, its guard part of it. It ends at a multiple of 64 KiB, as all do.
 fn map_stack(size: usize) -> Result<Stack, Shortage> {
     let whole = size.checked_add(PAGE).ok_or(Shortage::OutOfAddressSpace { size, reserved: usize::MAX, in_use: 0 })?;
-    let guard = sys::map(whole, Access::None).map_err(os("mmap", whole))?;
-    let stack = Stack { lo: guard + PAGE, hi: guard + whole };
+    let first = sys::map(whole + FIXED_STACK, Access::None).map_err(os("mmap", whole))?;
+    let hi = (first + whole).next_multiple_of(FIXED_STACK);
+    let stack = Stack { lo: hi - size, hi };
+    let (guard, end) = (stack.lo - PAGE, first + whole + FIXED_STACK);
     // SAFETY: the mapping was made just now and nobody else has seen it.
     unsafe {
+        // What cannot be undone is address space that is lost.
+        for (from, to) in [(first, guard), (hi, end)] {
+            let _ = if from < to { sys::unmap(from, to - from) } else { Ok(()) };
+        }
         if let Err(error) = sys::protect(stack.lo, size, Access::ReadWrite) {
             let _ = sys::unmap(guard, whole);
             return Err(os("mprotect", size)(error));

@@ -25,6 +25,13 @@
 //! 4. `tags[granule]` says what the run that starts there is. It is written by the owner of the run and read by whoever
 //!    frees a stack in it; a stack travels from one to the other through a lock or a queue, which orders the two.
 //!
+//! # Which granules are used
+//!
+//! All, but for small stacks only those whose addresses have no byte, from the third on, that is small or 255: from 0x10 up to 0xef
+//! ([copy.rs](crate::copy) says why). A granule has a quarter of the values of the third byte, so it is the middle half of each 16 MiB. Those are
+//! taken from the reservation as they are needed, window by window (`fresh`), beginning with the first; the holes are address space, and never touched. Where a
+//! limit makes the reservation smaller all of it is used.
+//!
 //! # Why it is committed by and by
 //!
 //! Under `vm.overcommit_memory = 2` writable memory is charged when it becomes writable, touched or not. A prefix that
@@ -40,8 +47,8 @@ use parking_lot::Mutex;
 use crate::Shortage;
 use crate::sys::{self, Access, Advice};
 
-/// The unit of the arena. A span of the smallest stacks has 60 of them, so a lock is taken and a guard is unmade once
-/// per 60; and a large stack rounds up to at most this much address space. Plucked from thin air between those two.
+/// The unit of the arena. A span of the smallest stacks has 32 of them, so a lock is taken and a guard is unmade once
+/// per 32; and a large stack rounds up to at most this much address space. Plucked from thin air between those two.
 pub(crate) const GRANULE: usize = 4 << 20;
 
 /// The reservation to try first: a million spans. x86-64 has 128 TiB for a process; two arenas take a sixteenth.
@@ -58,6 +65,16 @@ const COMMIT_CHUNK: usize = 64 << 20;
 /// The first address of the granule that `addr` lies in: reservations begin at a multiple of it.
 pub(crate) fn granule_base(addr: usize) -> usize {
     addr - addr % GRANULE
+}
+
+/// Granules in a row that [`is_clean`] allows.
+const WINDOW: usize = 2;
+
+/// Whether no address in the granule at `addr` has a byte from the third to the fifth that is small or 255; the sixth is 0x7f or a
+/// little less, as the kernel has it.
+fn is_clean(addr: usize) -> bool {
+    let ends = [addr, addr + GRANULE - 1];
+    [16, 24, 32].iter().all(|shift| ends.iter().all(|end| (0x10..0xf0).contains(&(end >> shift & 0xff))))
 }
 
 /// A run that nobody has tagged.
@@ -99,6 +116,8 @@ struct State {
     in_use: usize,
     /// Free runs: first granule -> number of granules.
     free: BTreeMap<usize, usize>,
+    /// The granules from here on have not been looked at: none of them is in `free`.
+    fresh: usize,
 }
 
 /// What an arena holds, in bytes.
@@ -116,7 +135,7 @@ impl Arena {
             least,
             base: AtomicUsize::new(0),
             tags: AtomicPtr::new(std::ptr::null_mut()),
-            state: Mutex::new(State { granules: 0, committed: 0, in_use: 0, free: BTreeMap::new() }),
+            state: Mutex::new(State { granules: 0, committed: 0, in_use: 0, free: BTreeMap::new(), fresh: 0 }),
         }
     }
 
@@ -128,8 +147,9 @@ impl Arena {
         if state.granules == 0 {
             self.reserve(&mut state)?;
         }
-        let Some((start, len)) = state.free.iter().find(|(_, len)| **len >= need).map(|(start, len)| (*start, *len))
-        else {
+        let fits = |(start, len): (&usize, &usize)| (*len >= need).then_some((*start, *len));
+        let found = state.free.iter().find_map(fits).or_else(|| self.next_window(&mut state, need));
+        let Some((start, len)) = found else {
             return Err(Shortage::OutOfAddressSpace {
                 size: bytes,
                 reserved: state.granules * GRANULE,
@@ -143,6 +163,21 @@ impl Arena {
         }
         state.in_use += need;
         Ok(self.base.load(Relaxed) + start * GRANULE)
+    }
+
+    /// Frees the next run of granules that were not looked at yet and may be used. None if there are none, or if such runs
+    /// are too short.
+    fn next_window(&self, state: &mut State, need: usize) -> Option<(usize, usize)> {
+        if need > WINDOW {
+            return None;
+        }
+        let usable = |granule: &usize| is_clean(self.base.load(Relaxed) + granule * GRANULE);
+        let start = (state.fresh..state.granules).find(usable)?;
+        let len = (start..state.granules).take(WINDOW).take_while(usable).count();
+        state.fresh = start + len;
+        state.free.insert(start, len);
+        // At the ends of the reservation it may be half of one.
+        if len >= need { Some((start, len)) } else { self.next_window(state, need) }
     }
 
     /// Takes back the run at `addr` that [`Arena::alloc`] gave for `bytes`.
@@ -226,7 +261,11 @@ impl Arena {
             let _ = unsafe { sys::unmap(table, table_bytes) };
             os("mmap", size)(error)
         })?;
-        let base = mapped.next_multiple_of(GRANULE);
+        let mut base = mapped.next_multiple_of(GRANULE);
+        let holes = self.pages == Pages::Base && size == self.most;
+        if holes {
+            base = (base..mapped + size).step_by(GRANULE).find(|granule| is_clean(*granule)).unwrap_or(base);
+        }
         let advice = match self.pages {
             Pages::Base => Advice::NoHugePage,
             Pages::Huge => Advice::HugePage,
@@ -234,8 +273,11 @@ impl Arena {
         // A kernel without huge pages refuses both; then there is nothing to say.
         // SAFETY: the reservation was mapped above.
         let _ = unsafe { sys::advise(mapped, size + GRANULE, advice) };
-        state.granules = size / GRANULE;
-        state.free.insert(0, state.granules);
+        state.granules = size.min(mapped + size + GRANULE - base) / GRANULE;
+        if !holes {
+            state.free.insert(0, state.granules);
+            state.fresh = state.granules;
+        }
         self.base.store(base, Release);
         self.tags.store(table as *mut AtomicU32, Release);
         Ok(())
@@ -273,9 +315,28 @@ pub(crate) fn os(call: &'static str, size: usize) -> impl FnOnce(io::Error) -> S
 mod tests {
     use super::*;
 
-    /// An arena of 64 MiB: it runs full within a test.
+    /// An arena of 64 MiB without holes: it runs full within a test.
     fn arena() -> Arena {
-        Arena::new(Pages::Base, 64 << 20, 64 << 20)
+        Arena::new(Pages::Huge, 64 << 20, 64 << 20)
+    }
+
+    #[test]
+    fn small_stacks_are_where_no_number_looks_like_half_an_address() {
+        let arena = Arena::new(Pages::Base, 1 << 40, 1 << 40);
+        let mut all: Vec<_> = (0..1000).map(|_| arena.alloc(GRANULE).unwrap()).collect();
+        all.extend((0..10).flat_map(|_| arena.alloc(2 * GRANULE).map(|run| [run, run + GRANULE]).unwrap()));
+        for addr in all.iter().flat_map(|run| (*run..run + GRANULE).step_by(4096)) {
+            let bytes = addr.to_le_bytes();
+            assert!(bytes[2..6].iter().all(|byte| (0x10..0xf0).contains(byte)), "{addr:#x}");
+        }
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 1020);
+        assert!(arena.alloc(3 * GRANULE).is_err(), "no window is so long");
+        all.iter().for_each(|run| arena.free(*run, GRANULE));
+        assert_eq!(arena.usage().in_use, 0);
+        // The lowest of those that were used before.
+        assert_eq!(arena.alloc(GRANULE).unwrap(), all[0]);
     }
 
     fn runs(arena: &Arena) -> Vec<(usize, usize)> {

@@ -16,14 +16,30 @@
 //!
 //! # What counts as a pointer
 //!
-//! A word, 8-aligned, in `[old.lo, old.hi)`. One past the end, `old.hi`, does not: whatever lies at the very top of a
+//! A word, 8-aligned, in `[sp - BELOW, old.hi)`. One past the end, `old.hi`, does not: whatever lies at the very top of a
 //! stack must not be an object that Rust code makes slices of.
+//!
+//! # What is half a pointer
+//!
+//! Frames are reused. A `bool` may lie in a word whose other bytes an earlier call has left there, and these may be those of an
+//! address of this very stack. Such a word must not count, or the `bool` is changed with it. It does not:
+//!
+//! 1. Stacks end at multiples of 64 KiB, so the distance is one, and the lower 16 bits of a word never change.
+//! 2. Any other byte would have to equal that of the address which is in its place. Those of small stacks are neither small nor 255
+//!    ([arena.rs](crate::arena)), as the upper byte of a tag, of a count and of most other numbers is.
+//! 3. Of an address that does not point into what is used nothing counts at all.
+//!
+//! What is left is a number that happens to have the right byte at the right place, beside what is left of a pointer to a frame that
+//! is in use still.
 
 #[cfg(target_arch = "x86_64")]
 use core::arch::x86_64::*;
 use std::arch::is_x86_feature_detected;
 
 use crate::Stack;
+
+/// So many bytes below the stack pointer an address may be that is kept for what lies above: compilers count up from there.
+const BELOW: usize = 4 << 10;
 
 /// Where pointers point before and after.
 #[derive(Clone, Copy)]
@@ -34,9 +50,10 @@ pub(crate) struct Relocation {
 }
 
 impl Relocation {
-    /// Everything keeps its distance from the high end.
-    pub(crate) fn new(old: Stack, new: Stack) -> Relocation {
-        Relocation { lo: old.lo as u64, size: old.size() as u64, delta: new.hi.wrapping_sub(old.hi) as u64 }
+    /// Everything keeps its distance from the high end. Of the old stack what lies above `sp` is used.
+    pub(crate) fn new(old: Stack, new: Stack, sp: usize) -> Relocation {
+        let lo = sp.saturating_sub(BELOW).max(old.lo);
+        Relocation { lo: lo as u64, size: (old.hi - lo) as u64, delta: new.hi.wrapping_sub(old.hi) as u64 }
     }
 
     /// The word, relocated if it points into the old stack, and whether it did.
@@ -241,7 +258,12 @@ mod tests {
             let mut dst = vec![SENTINEL; dst_at + words + 9];
             // SAFETY: both vectors have the words from their offset on.
             let changed = unsafe {
-                version(src.as_ptr().add(src_at), dst.as_mut_ptr().add(dst_at), words, Relocation::new(old, new))
+                version(
+                    src.as_ptr().add(src_at),
+                    dst.as_mut_ptr().add(dst_at),
+                    words,
+                    Relocation::new(old, new, old.lo),
+                )
             };
             let what = format!("{name}, {words} words, offsets {src_at} and {dst_at}");
             assert_eq!(dst[dst_at..dst_at + words], wanted, "{what}");
@@ -280,7 +302,7 @@ mod tests {
 
     #[test]
     fn each_bound_by_itself() {
-        let relocation = Relocation::new(HIGH, LOW);
+        let relocation = Relocation::new(HIGH, LOW, HIGH.lo);
         let (lo, hi) = (HIGH.lo as u64, HIGH.hi as u64);
         let delta = relocation.delta;
         for (word, wanted) in
@@ -308,7 +330,7 @@ mod tests {
         // SAFETY: both mappings are the test's and have so many words.
         unsafe {
             marks.iter().for_each(|i| (src as *mut usize).add(*i).write(src + i * 8));
-            let changed = copy_relocate(src as *const u64, dst as *mut u64, WORDS, Relocation::new(old, new));
+            let changed = copy_relocate(src as *const u64, dst as *mut u64, WORDS, Relocation::new(old, new, old.lo));
             assert_eq!(changed, marks.len());
             marks.iter().for_each(|i| assert_eq!((dst as *const usize).add(*i).read(), dst + i * 8));
             crate::sys::unmap(src, WORDS * 8).unwrap();

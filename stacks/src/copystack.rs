@@ -138,7 +138,7 @@ unsafe fn move_stack(
         unsafe { ptr::write_bytes(new.lo as *mut u8, POISON_NEW, newsize) };
     }
 
-    let relocation = Relocation::new(old, new);
+    let relocation = Relocation::new(old, new, old.hi - used);
     // SAFETY: the used part; what is in flight is a slot of the frame that waits, no return address and no saved register.
     // On a system stack, as `stackalloc` has made sure.
     let frames = unsafe { framemap::walk(&sched, old, sched.sp as *const u64) };

@@ -133,7 +133,7 @@ pub unsafe fn thaw(
     let (old, used) = unsafe { used_part("thaw", g, why) };
     let size = |used| round_stack_size(used + STACK_GUARD);
     let new = stackalloc(cache.as_deref_mut(), size(2 * used)).or_else(|_| stackalloc(cache, size(used + ROOM)))?;
-    let relocation = Relocation::new(old, new);
+    let relocation = Relocation::new(old, new, old.hi - used);
     let (src, dst) = (frozen.0.as_ptr(), (new.hi - used) as *mut u64);
     // SAFETY: the block is as long as the used part, holds it as it was, and is the caller's alone, but for the slot, which is
     // no return address; the stack was allocated just now. On a system stack, as `stackalloc` has made sure.

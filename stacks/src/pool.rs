@@ -9,10 +9,11 @@
 //!   │ G │ stack 0       │ G │ stack 1       │ G │           │ G │ stack n-1     │ rest│
 //!   └───┴───────────────┴───┴───────────────┴───┴── ─ ─ ─ ──┴───┴───────────────┴─────┘
 //!       lo              hi
-//!   │◄──── pitch ──────►│    = size + one page
+//!   │◄──── pitch ──────►│    = size + 64 KiB
 //! ```
 //!
-//! The odd pitch has a second use: the hot ends of neighbouring stacks fall into different cache sets.
+//! Of those 64 KiB the last page is the guard, and the others are never touched: so all stacks end at multiples of 64 KiB, and
+//! distances between them are multiples, too ([copy.rs](crate::copy) says why that matters).
 //!
 //! # Invariants
 //!
@@ -45,7 +46,7 @@ use parking_lot::Mutex;
 
 use crate::arena::{Arena, BASE_PAGES, GRANULE, granule_base};
 use crate::guard::{GUARDS, Guards, Kind};
-use crate::sys::{self, Advice, PAGE};
+use crate::sys::{self, Advice};
 use crate::{FIXED_STACK, NUM_STACK_ORDERS, Shortage};
 
 /// The pools of the process, by order.
@@ -153,16 +154,16 @@ impl Pool {
     }
 
     const fn pitch(&self) -> usize {
-        self.size() + PAGE
+        self.size() + FIXED_STACK
     }
 
-    /// Slots in a span: 60, 31, 15 or 7.
+    /// Slots in a span: 32, 21, 12 or 7.
     const fn per_span(&self) -> usize {
         GRANULE / self.pitch()
     }
 
     fn lo(&self, base: usize, slot: usize) -> usize {
-        base + slot * self.pitch() + PAGE
+        base + slot * self.pitch() + FIXED_STACK
     }
 
     /// Fills `out` with the low bounds of stacks and returns how many: all that were asked for, or fewer where the arena
@@ -423,14 +424,15 @@ impl State {
 mod tests {
     use super::*;
     use crate::arena::Pages;
+    use crate::sys::PAGE;
 
-    /// A pool on an arena of 64 MiB of its own: tests of one do not meet.
+    /// A pool on an arena of 64 MiB of its own, without holes: tests of one do not meet.
     fn own_pool(order: usize) -> Pool {
         own_pool_guarded_by(order, &GUARDS)
     }
 
     fn own_pool_guarded_by(order: usize, guards: &'static Guards) -> Pool {
-        let arena = Box::leak(Box::new(Arena::new(Pages::Base, 64 << 20, 64 << 20)));
+        let arena = Box::leak(Box::new(Arena::new(Pages::Huge, 64 << 20, 64 << 20)));
         Pool::new(order, arena, guards)
     }
 
@@ -450,7 +452,7 @@ mod tests {
 
     #[test]
     fn stacks_of_a_span() {
-        assert_eq!([0, 1, 2, 3].map(|order| own_pool(order).per_span()), [60, 31, 15, 7]);
+        assert_eq!([0, 1, 2, 3].map(|order| own_pool(order).per_span()), [32, 21, 12, 7]);
     }
 
     #[test]
@@ -525,7 +527,7 @@ mod tests {
         pool.put(&held);
     }
 
-    /// The budget is one of 100 guards: a span of 60 and one of 40.
+    /// The budget is one of 100 guards: three spans of 32 and one of 4.
     #[test]
     fn no_guard_no_stack_and_what_has_one_is_given() {
         let guards = Box::leak(Box::new(Guards::of(true, 400)));
@@ -534,11 +536,11 @@ mod tests {
             let mut out = [0; 200];
             assert_eq!(pool.take(&mut out).unwrap(), 100);
             let held = &out[..100];
-            assert_eq!((pool.usage().reserved, spans_in_use(&pool), guards.counts().mprotect), (100, 2, 100));
+            assert_eq!((pool.usage().reserved, spans_in_use(&pool), guards.counts().mprotect), (100, 4, 100));
             check(&pool, 100);
             let error = pool.take(&mut [0]).unwrap_err();
             assert!(matches!(error, Shortage::NoGuard { taken: 200, max_map_count: 400, source: None }), "{error:?}");
-            assert_eq!(spans_in_use(&pool), 2, "the run went back");
+            assert_eq!(spans_in_use(&pool), 4, "the run went back");
 
             let one_of_each = [held[0], held[99]];
             pool.put(&one_of_each);
@@ -591,7 +593,7 @@ mod tests {
             // SAFETY: the stacks are the test's.
             unsafe { (*lo as *mut u64).write(42) };
         }
-        let base = los[0] - PAGE;
+        let base = granule_base(los[0]);
         pool.put(&los);
         pool.trim();
         assert_eq!(pool.arena.alloc(GRANULE).unwrap(), base);

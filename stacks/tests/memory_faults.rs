@@ -258,7 +258,7 @@ fn copystack_returns_the_error_and_changes_nothing() {
     }
     if !is_child() {
         // The first stack is had, and a span with it; no larger one.
-        let words = "fail=madvise/1@62..,fail=mprotect/1@2..";
+        let words = "fail=madvise/1@34..,fail=mprotect/1@2..";
         child_ok("copystack_returns_the_error_and_changes_nothing", &[("MORESTACK_STACK_DEBUG", words)]);
         return;
     }
@@ -282,8 +282,8 @@ fn copystack_returns_the_error_and_changes_nothing() {
 fn memory_that_a_sweep_could_not_drop_is_not_forgotten() {
     let _one = serial();
     if !is_child() {
-        // Advice on the reservation, on the page to ask with, on 60 guards; then that of the sweep.
-        let words = "fail=madvise/1@63..64";
+        // Advice on the reservation, on the page to ask with, on 32 guards; then that of the sweep.
+        let words = "fail=madvise/1@35..36";
         child_ok("memory_that_a_sweep_could_not_drop_is_not_forgotten", &[("MORESTACK_STACK_DEBUG", words)]);
         return;
     }

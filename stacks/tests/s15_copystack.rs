@@ -20,9 +20,19 @@ fn pointers_into_the_stack_follow_and_nothing_else_changes() {
     for (size, newsize) in [(1, 2), (2, 1), (1, 1), (1, 32), (64, 1)].map(|(a, b)| (a * FIXED_STACK, b * FIXED_STACK)) {
         let mut g = green(Some(&mut cache), size, &[0; 40]);
         let (old, sp) = (g.stack, g.sched.sp);
-        let inside = [old.lo, old.lo + 1, sp - 8, sp, sp + 13, old.hi - 8, old.hi - 1];
-        let outside =
-            [0, 1, old.lo - 1, old.hi, old.hi + 8, !old.lo, old.lo ^ 1 << 63, usize::MAX, 3.5_f64.to_bits() as usize];
+        let inside = [sp - 4096, sp - 4095, sp - 8, sp, sp + 13, old.hi - 8, old.hi - 1];
+        let outside = [
+            0,
+            1,
+            sp - 4097,
+            old.lo,
+            old.hi,
+            old.hi + 8,
+            !old.lo,
+            old.lo ^ 1 << 63,
+            usize::MAX,
+            3.5_f64.to_bits() as usize,
+        ];
         for (i, word) in inside.iter().chain(&outside).enumerate() {
             poke(sp + 8 * i, *word);
         }
@@ -47,6 +57,34 @@ fn pointers_into_the_stack_follow_and_nothing_else_changes() {
         let after = stats();
         assert_eq!(after.words_adjusted - before.words_adjusted, inside.len() as u64 + 1);
         assert_eq!(after.bytes_copied - before.bytes_copied, 40 * 8);
+        done(Some(&mut cache), g);
+    }
+}
+
+/// A small number that was written over a part of a pointer which an earlier call has left.
+#[test]
+fn half_a_pointer_is_none() {
+    let _one = serial();
+    let mut cache = StackCache::new();
+    const WORDS: usize = 200;
+    for newsize in [1, 2, 16].map(|times| times * FIXED_STACK) {
+        let mut g = green(Some(&mut cache), FIXED_STACK, &[0; WORDS]);
+        for number in (0..0x10).chain([0xff]) {
+            for byte in 0..8 {
+                let word = |at: usize| {
+                    let mut bytes = (g.sched.sp + 8 * at).to_le_bytes();
+                    bytes[byte] = number;
+                    usize::from_le_bytes(bytes)
+                };
+                (0..WORDS).for_each(|at| poke(g.sched.sp + 8 * at, word(at)));
+                copy(&mut cache, &mut g, newsize);
+                for at in 0..WORDS {
+                    let found = peek(g.sched.sp + 8 * at);
+                    assert_eq!(found.to_le_bytes()[byte], number, "byte {byte}: {found:#x}");
+                }
+                copy(&mut cache, &mut g, FIXED_STACK);
+            }
+        }
         done(Some(&mut cache), g);
     }
 }

@@ -12,7 +12,7 @@ fn pointers_of_the_words_and_registers_move_and_nothing_else_changes() {
     let mut cache = StackCache::new();
     let mut g = green(Some(&mut cache), 4 * FIXED_STACK, &[0; 8]);
     let (lo, hi, sp) = (g.stack.lo, g.stack.hi, g.sched.sp);
-    let words = [sp, hi - 8, lo, lo - 8, hi, 12345, sp + 1, usize::MAX];
+    let words = [sp, hi - 8, sp - 4096, lo, hi, 12345, sp + 1, usize::MAX];
     words.iter().enumerate().for_each(|(i, word)| poke(sp + 8 * i, *word));
     (g.sched.bp, g.sched.bx, g.sched.pc, g.sched.ret) = (sp + 16, 77, 0x1234, 5);
     let before = stats();
@@ -31,7 +31,7 @@ fn pointers_of_the_words_and_registers_move_and_nothing_else_changes() {
     assert_eq!((g.sched.sp, g.stackguard0), (g.stack.hi - 64, g.stack.lo + STACK_GUARD));
     let delta = g.stack.hi.wrapping_sub(hi);
     let moved = |word: usize| word.wrapping_add(delta);
-    let expected = [moved(sp), moved(hi - 8), moved(lo), lo - 8, hi, 12345, moved(sp + 1), usize::MAX];
+    let expected = [moved(sp), moved(hi - 8), moved(sp - 4096), lo, hi, 12345, moved(sp + 1), usize::MAX];
     assert_eq!([0, 1, 2, 3, 4, 5, 6, 7].map(|i| peek(g.sched.sp + 8 * i)), expected);
     assert_eq!((g.sched.bp, g.sched.bx, g.sched.pc, g.sched.ret), (moved(sp + 16), 77, 0x1234, 5));
     let after = stats();

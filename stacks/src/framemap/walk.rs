@@ -286,7 +286,7 @@ mod tests {
         let functions: Vec<&Function> = functions.iter().map(|i| &FUNCTIONS[*i]).collect();
         let words = functions.iter().map(|function| function.size + 1).sum::<usize>() + beyond;
         let sp = OLD.hi - words * WORD;
-        let relocation = Relocation::new(OLD, NEW);
+        let relocation = Relocation::new(OLD, NEW, OLD.lo);
         let (mut src, mut wanted) = (Vec::new(), Vec::new());
         let mut push = |word: u64, relocated: bool| {
             src.push(word);
@@ -324,7 +324,9 @@ mod tests {
                             .map(|part| {
                                 let dst = dst.as_mut_ptr();
                                 // SAFETY: both have the words.
-                                unsafe { frames.copy_relocate(src.as_ptr(), dst, part, Relocation::new(OLD, NEW)) }
+                                unsafe {
+                                    frames.copy_relocate(src.as_ptr(), dst, part, Relocation::new(OLD, NEW, OLD.lo))
+                                }
                             })
                             .iter()
                             .sum();
@@ -357,7 +359,7 @@ mod tests {
                 let mut dst = vec![1; src.len()];
                 // SAFETY: both have the words.
                 unsafe {
-                    frames.copy_relocate(src.as_ptr(), dst.as_mut_ptr(), start..end, Relocation::new(OLD, NEW));
+                    frames.copy_relocate(src.as_ptr(), dst.as_mut_ptr(), start..end, Relocation::new(OLD, NEW, OLD.lo));
                 }
                 assert!(dst[..start].iter().chain(&dst[end..]).all(|word| *word == 1), "{start}..{end}");
             }
