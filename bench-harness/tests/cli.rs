@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "yield",
     "spawn_join",
     "pingpong",
@@ -16,6 +16,7 @@ const NAMES: [&str; 18] = [
     "stack_alloc",
     "copystack",
     "deep_recursion",
+    "walk",
     "segment_call",
     "grow64k",
     "idle_memory",

@@ -20,6 +20,7 @@ mod stack_alloc;
 mod tail_latency;
 mod thaw;
 mod timers;
+mod walk;
 mod r#yield;
 
 use std::cell::OnceCell;
@@ -57,6 +58,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     stack_alloc::BENCHMARK,
     copystack::BENCHMARK,
     deep_recursion::BENCHMARK,
+    walk::BENCHMARK,
     segment_call::BENCHMARK,
     grow64k::BENCHMARK,
     idle_memory::BENCHMARK,
