@@ -293,6 +293,14 @@ fn on_green_thread(how: Answer, body: impl FnOnce() + 'static) -> u32 {
     // SAFETY: reset below.
     unsafe { setg(&raw mut *g0) };
     loop {
+        // A function gives these back as they were: here, where the green thread goes on, they are not.
+        // SAFETY: says what it changes.
+        unsafe {
+            asm!(
+                ".irp r, r12, r13, r14, r15", "mov \\r, -1", ".endr",
+                out("r12") _, out("r13") _, out("r14") _, out("r15") _,
+            );
+        }
         // SAFETY: the green thread is suspended and this is g0; the request is its own.
         let Mcall { f, g: of, arg } = unsafe { gogo(&raw mut *g) };
         // SAFETY: as above.
