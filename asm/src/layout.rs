@@ -21,6 +21,7 @@
 use core::mem::offset_of;
 use core::ptr;
 
+use crate::pending::Pending;
 #[cfg(morestack_side_stacks)]
 use crate::prologue::{STACK_GUARD, STACK_SMALL_AUTOMATIC};
 use crate::signal::Signals;
@@ -227,6 +228,8 @@ pub struct MHead {
     pub newstack: McallFn,
     /// How signal handlers are recognised.
     pub signals: Signals,
+    /// The request that waits for a function which may answer it.
+    pub pending: Pending,
 }
 
 pub(crate) const G_LO: usize = offset_of!(GHead, stack.lo);

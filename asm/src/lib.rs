@@ -10,6 +10,7 @@
 //! | `segment` | running a function on another stack than its caller's |
 //! | `side` | the second stack of programs that `cargo morestack` built |
 //! | [`split`](crate::detect_vectors) | the same for checks that the compiler puts everywhere |
+//! | [`pending`](crate::Pending) | how such a check goes on fast that cannot answer a request |
 //! | [`signal`](crate::Signals) | how such a check is known to be a signal handler's |
 //!
 //! This crate knows nothing of scheduling and allocates nothing. It needs Linux on x86-64 with glibc: the check reads
@@ -20,6 +21,7 @@ compile_error!("morestack runs on x86_64-unknown-linux-gnu only");
 
 mod layout;
 mod morestack;
+mod pending;
 mod prologue;
 mod segment;
 mod side;
@@ -32,6 +34,7 @@ mod tls;
 pub use layout::Link;
 pub use layout::{GHead, Gobuf, MHead, McallFn, Morebuf, Stack};
 pub use morestack::{Raise, is_morestack, morestack};
+pub use pending::Pending;
 pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, prologue_for};
 pub use segment::is_segment_call;
 #[cfg(morestack_side_stacks)]

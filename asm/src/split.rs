@@ -38,8 +38,10 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::layout::*;
 use crate::morestack::{enter_newstack, refuse};
+use crate::prologue::{STACK_GUARD, STACK_PREEMPT};
 use crate::side::{side, swap_side};
 use crate::signal::in_handler;
+use crate::tls::{getg, stackguard};
 
 /// Set in `newstack`'s argument, beside the size of the frame: the check is one that the compiler put there, not the author.
 pub const AUTOMATIC: usize = 1 << AUTOMATIC_BIT;
@@ -56,9 +58,19 @@ pub fn detect_vectors() {
     VECTOR_SHIFT.store(shift, Relaxed);
 }
 
-/// Not 0 unless it is a signal handler whose check failed.
-extern "C" fn enters(sp: usize) -> usize {
-    usize::from(!in_handler(sp))
+/// Not 0 where `newstack` is to decide. That is not in a signal handler; nor where all is known: a request is [pending](crate::Pending)
+/// that this function may not answer, and there is room. `sp` is that of the slow path, so there is somewhat more.
+extern "C" fn enters(sp: usize, frame: usize, ret: usize) -> usize {
+    // SAFETY: a `g` that runs on this thread, so it is alive; nothing writes to it meanwhile.
+    let known = unsafe { getg().as_ref() }.is_some_and(|g| unsafe {
+        // SAFETY: as above, and so is its M. `newstack`, which alone writes there, may be what a handler has interrupted: what that
+        // reads of it is a guess, and either answer is right for a handler.
+        stackguard() == STACK_PREEMPT
+            && (*g.m).pending.goes_on(g, ret)
+            && g.stack.contains(sp)
+            && sp - g.stack.lo > STACK_GUARD.saturating_add(frame)
+    });
+    usize::from(!known && !in_handler(sp))
 }
 
 /// Eight vector registers of `$width` bytes, stored at `rsp` or loaded from there.
@@ -153,6 +165,8 @@ unsafe extern "C" fn split() {
         "7:",
         "mov rbx, r10",
         "mov rdi, rsp",
+        "mov rsi, r10",
+        "mov rdx, qword ptr [rbp + 8]",
         "call {enters}",
         "test rax, rax",
         "jz 2f",

@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering::Relaxed;
 
 use morestack_asm::{
-    GHead, Gobuf, MHead, Mcall, Morebuf, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Signals, Stack, getg,
-    gogo, mcall, morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, switch,
+    GHead, Gobuf, MHead, Mcall, Morebuf, Pending, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Signals, Stack,
+    getg, gogo, mcall, morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, switch,
     switch_publishing, systemstack,
 };
 
@@ -64,6 +64,7 @@ impl World {
             stackguard1: 0,
             newstack: record_newstack,
             signals: Signals::default(),
+            pending: Pending::NONE,
         });
         g0.m = &raw mut *m;
         // The bounds of the test thread's stack do not matter here.

@@ -13,8 +13,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use morestack_asm::{
-    GHead, Gobuf, MHead, Mcall, Morebuf, STACK_GUARD, STACK_PREEMPT, Signals, Stack, detect_vectors, getg, gogo, mcall,
-    set_stackguard, setg,
+    GHead, Gobuf, MHead, Mcall, Morebuf, Pending, STACK_GUARD, STACK_PREEMPT, Signals, Stack, detect_vectors, getg,
+    gogo, mcall, set_stackguard, setg,
 };
 
 /// What the assembly below knows by its offsets.
@@ -277,6 +277,7 @@ fn on_green_thread(how: Answer, body: impl FnOnce() + 'static) -> u32 {
         stackguard1: 0,
         newstack: answer,
         signals: Signals::default(),
+        pending: Pending::NONE,
     });
     g0.m = &raw mut *m;
     g0.stack = Stack { lo: 0, hi: usize::MAX };

@@ -32,7 +32,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize};
 use std::thread::JoinHandle;
 
-use morestack_asm::{GHead, MHead, Morebuf, STACK_PREEMPT, Signals, Stack, getg};
+use morestack_asm::{GHead, MHead, Morebuf, Pending, STACK_PREEMPT, Signals, Stack, getg};
 
 use crate::atomics::{AtomicBool, Mutex, SpinMutex};
 use crate::blocks::Blocks;
@@ -78,6 +78,8 @@ pub(crate) struct M {
     pub(crate) turn: Cell<u64>,
     /// The P whose CPU it is bound to.
     pub(crate) pinned: Cell<Option<usize>>,
+    /// The slice in which a request was put off last.
+    pub(crate) put_off: Cell<u32>,
     /// The last green thread ran to the end of its slice.
     pub(crate) slice_over: Cell<bool>,
     /// The green thread gave the thread back from within one of the runtime's own calls, where this is [in](crate::hold).
@@ -112,6 +114,7 @@ impl M {
                 stackguard1: 0,
                 newstack,
                 signals: Signals::default(),
+                pending: Pending::NONE,
             }),
             g0: UnsafeCell::new(GHead::new()),
             index,
@@ -131,6 +134,7 @@ impl M {
             blocks_long: Cell::new(false),
             turn: Cell::new(0),
             pinned: Cell::new(None),
+            put_off: Cell::new(0),
             slice_over: Cell::new(false),
             was_in: Cell::new(false),
             stays_in: Cell::new(false),

@@ -34,8 +34,11 @@
 //! panic which visibly cannot. Where such a function finds no room, it uses that below the guard, as all code does that has no
 //! check; behind that is the guard page.
 //!
-//! A request that arrives there stays pending. The next [`PATIENCE`] checks of the thread fail, too: it is likely to come back to the
-//! program's own code within microseconds. Then it goes on undisturbed until sysmon asks again.
+//! A request that arrives there [stays pending](morestack_asm::Pending): the next checks of the thread fail, too, and go on fast where
+//! the function is known to be a third party's, until one of the program's own is entered. It rests after some 100 us. A call that
+//! takes longer is met by one of sysmon's next requests, each [a millisecond](crate::sysmon) after the last: each covers a tenth of
+//! the time. So where a third party's calls take less than that, the answer comes at the end of the call; where they take
+//! longer, after some ten of them. What that costs is a tenth at most, and only while somebody waits.
 //!
 //! A cancellation stays pending in the same way, for [longer](PATIENCE_CANCELLED): what an automatic check has seen must not be lost for
 //! the next one of the author's own.
@@ -65,12 +68,8 @@ use crate::sched::Sched;
 use crate::token::Token;
 use crate::{cancel, p, schedule, side, stack, stress, timers};
 
-/// Checks in a row that fail for one request where it cannot be answered. Each costs a switch to g0 and back, some 50 ns; so this is
-/// what a request may cost, about a microsecond.
-const PATIENCE: u32 = 16;
-
-/// The same for one that was cancelled and is to unwind at the next safepoint of its author's, which may be rare among the checks. A
-/// twentieth of the time between two of sysmon's looks: it loses no more by it, and meets such a safepoint at one of the looks.
+/// Checks in a row that fail for one that was cancelled and is to unwind at the next safepoint of its author's, which may be rare among
+/// them. A twentieth of the time between two of sysmon's looks: it loses no more by it, and meets such a safepoint at one of the looks.
 const PATIENCE_CANCELLED: u32 = 1000;
 
 /// See the module header. Called by the scheduler loop with the frame size that the check named, and whether the check is automatic.
@@ -115,10 +114,10 @@ pub(crate) unsafe fn newstack(head: *mut GHead, check: usize) {
         return go_on(m, g, raise as usize);
     }
     if !stress::preempts() && !m.p().preempt_requested() {
-        if cancelled { put_off(m, g, ret, PATIENCE_CANCELLED) } else { go_on(m, g, ret) }
+        if cancelled { put_off_cancellation(m, g, ret) } else { go_on(m, g, ret) }
     } else if !is_open(m, automatic) {
         m.p().stats.preemptions_deferred.add(1);
-        put_off(m, g, ret, PATIENCE);
+        put_off(m, g, ret, automatic);
     } else {
         preempt(m, g, frame, ret);
     }
@@ -175,13 +174,37 @@ fn is_open(m: &M, automatic: bool) -> bool {
     !m.was_in.get() && (!automatic || is_marked(unsafe { (*m.head.get()).morebuf.pc }))
 }
 
-/// Leaves a request pending, in a function that is not to answer it. So many checks in a row fail for it.
-fn put_off(m: &M, g: GRef, ret: usize, patience: u32) {
+/// Leaves a request pending, where it is not to be answered.
+fn put_off(m: &M, g: GRef, ret: usize, automatic: bool) {
     go_on(m, g, ret);
-    if m.p().is_patient(patience) {
-        // SAFETY: owned by this M, suspended.
-        unsafe { (*g.head()).stackguard0 = STACK_PREEMPT };
+    let tick = m.p().schedtick.load(Relaxed);
+    // SAFETY: on the thread of `m`, and nothing else refers to its head now.
+    let stays = unsafe {
+        let head = m.head.get();
+        let check = (*head).morebuf.pc;
+        if m.put_off.replace(tick) != tick {
+            (*head).pending.end();
+        }
+        // Stress acts at each check.
+        (*head).pending.put_off(g.head(), check, automatic && !stress::is_on() && !is_marked(check))
+    };
+    if stays {
+        fail_next(g);
     }
+}
+
+/// The same for a cancellation.
+fn put_off_cancellation(m: &M, g: GRef, ret: usize) {
+    go_on(m, g, ret);
+    if m.p().is_patient(PATIENCE_CANCELLED) {
+        fail_next(g);
+    }
+}
+
+/// Has the next check of `g`, which is suspended and goes on here, fail.
+fn fail_next(g: GRef) {
+    // SAFETY: owned by this M.
+    unsafe { (*g.head()).stackguard0 = STACK_PREEMPT };
 }
 
 /// Unwinds the calling green thread, in the prologue at which it was asked.

@@ -552,6 +552,8 @@ pub(crate) unsafe fn start(m: &M, g: GRef, stack: Stack) {
         side::start(&g);
         (*head).m = m.head_ptr();
         (*head).stackguard0 = stack::guard(&g);
+        // It may lie where another did, for which a request is pending.
+        (*m.head.get()).pending.end();
     }
     if g.tied {
         g.home.set(Some(NonNull::from(m)));

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use common::{WHY, done, green, serial};
-use morestack_asm::{GHead, MHead, Morebuf, Signals, setg};
+use morestack_asm::{GHead, MHead, Morebuf, Pending, Signals, setg};
 use morestack_stacks::{FIXED_STACK, Stack, StackCache, copystack, stackalloc, stackfree};
 
 fn message(f: impl FnOnce()) -> String {
@@ -37,6 +37,7 @@ fn refused_on_a_green_thread_and_allowed_on_g0() {
         stackguard1: 0,
         newstack: no_newstack,
         signals: Signals::default(),
+        pending: Pending::NONE,
     };
     let mut g = GHead::new();
     (g0.m, g.m) = (&raw mut m, &raw mut m);

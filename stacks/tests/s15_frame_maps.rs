@@ -17,7 +17,8 @@ use std::{array, env, process, ptr};
 
 use common::{WHY, serial};
 use morestack_asm::{
-    GHead, Gobuf, MHead, Morebuf, STACK_GUARD, STACK_PREEMPT, Signals, Stack, gogo, mcall, set_stackguard, setg,
+    GHead, Gobuf, MHead, Morebuf, Pending, STACK_GUARD, STACK_PREEMPT, Signals, Stack, gogo, mcall, set_stackguard,
+    setg,
 };
 use morestack_stacks::framemap::{self, FrameMap, Register, Registration, register};
 use morestack_stacks::{FIXED_STACK, copystack, freeze, stackalloc, stackfree, thaw};
@@ -267,6 +268,7 @@ fn on_a_green_thread(body: impl FnOnce() + 'static) {
         stackguard1: 0,
         newstack,
         signals: Signals::default(),
+        pending: Pending::NONE,
     });
     g0.m = &raw mut *m;
     // The bounds of the test thread's stack do not matter here.
