@@ -28,6 +28,7 @@
 //! It is not fair. Those who wait here want to do an operation that others do in turn, so who is overtaken again and again finds
 //! the lock free when the others wait for *them*: the channel is full, or empty.
 
+use std::hint::spin_loop;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 #[cfg(not(loom))]
 use std::thread::{sleep, yield_now};
@@ -45,6 +46,10 @@ pub(crate) use parking_lot::{Mutex, MutexGuard, RawMutex};
 /// quarter 90 ns, with twice as much as long.
 #[cfg(not(loom))]
 const FIRST: u64 = 1 << 10;
+
+/// Looks after each wait. Where the holder does one operation after the other the lock is free in between, half of the time; so one
+/// look fails often, and this many in a row only where the holder does not run.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 4 };
 
 /// Rounds of waiting awake, 6 us together: more than the longest critical sections, those of `select!` with many arms.
 #[cfg(not(loom))]
@@ -92,9 +97,12 @@ impl RawSpin {
     fn acquire_slow(&self) {
         for round in 0.. {
             pause(round);
-            // The look is cheaper where it fails.
-            if !self.0.load(Relaxed) && self.try_acquire() {
-                return;
+            for _ in 0..LOOKS {
+                // The load is cheaper where it fails.
+                if !self.0.load(Relaxed) && self.try_acquire() {
+                    return;
+                }
+                spin_loop();
             }
         }
     }
@@ -118,7 +126,7 @@ fn pause(round: u32) {
     if round < SPINS {
         let (start, ticks) = (stamp(), FIRST << round);
         while stamp().wrapping_sub(start) < ticks {
-            std::hint::spin_loop();
+            spin_loop();
         }
     } else if round < SPINS + YIELDS {
         yield_now();
