@@ -74,7 +74,7 @@ use crate::sync::semaphore::{self, PERMIT, RawSemaphore};
 use crate::sysmon::Alarm;
 use crate::timers::{HELP_AFTER, NEVER, Timers};
 use crate::token::{CANCELLED, NOTIFIED, PARKED, Seq, TIMED_OUT, Token};
-use crate::young::Young;
+use crate::young::{Spawner, Young};
 
 /// Runs `model`, interrupting threads that could go on up to so many times per run; `LOOM_MAX_PREEMPTIONS` overrides it.
 ///
@@ -1573,14 +1573,16 @@ fn young_with(steal: fn(&Young<UnsafeCell<bool>>) -> Option<NonNull<UnsafeCell<b
     for entry in &*entries {
         // SAFETY: as above; it is not there yet.
         entry.with_mut(|taken| unsafe { *taken = false });
-        if let Some(old) = young.push(NonNull::from(entry)) {
-            taken(old);
+        if !young.push(NonNull::from(entry), Spawner::default()) {
+            young.take_oldest().into_iter().for_each(taken);
+            assert!(young.push(NonNull::from(entry), Spawner::default()));
         }
     }
     let last = NonNull::from(&entries[SPAWNS - 1]);
     if young.take(last) {
         taken(last);
     }
+    young.take_next().into_iter().for_each(taken);
     std::iter::from_fn(|| young.take_oldest()).for_each(taken);
     thief.join().unwrap();
     // SAFETY: as above.

@@ -35,7 +35,7 @@ use crate::metrics::{Counter, PStats};
 use crate::parked::Parked;
 use crate::sched::Sched;
 use crate::timers::Timers;
-use crate::young::Young;
+use crate::young::{Spawner, Young};
 
 /// Ids are taken in blocks of so many. Any number works; this one keeps the shared counter cold.
 const ID_BLOCK: u64 = 1024;
@@ -45,6 +45,8 @@ pub(crate) struct P {
     deque: UnsafeCell<Worker<GRef>>,
     pub(crate) stealer: Stealer<GRef>,
     runnext: AtomicPtr<G>,
+    /// Who has spawned what is in `runnext`, if that has not started.
+    pub(crate) spawner: Cell<Spawner>,
     /// The M that held it last. Written by that M, read by sysmon. Null at first.
     pub(crate) holder: AtomicPtr<M>,
     pub(crate) young: Young<G>,
@@ -86,6 +88,7 @@ impl P {
             stealer: deque.stealer(),
             deque: UnsafeCell::new(deque),
             runnext: AtomicPtr::new(ptr::null_mut()),
+            spawner: Cell::default(),
             holder: AtomicPtr::new(ptr::null_mut()),
             young: Young::new(),
             cache: UnsafeCell::new(StackCache::new()),
@@ -203,7 +206,14 @@ impl P {
         self.young.take_oldest().map(|g| unsafe { GRef::from_ptr(g) })
     }
 
-    /// The same, or a later one, by any thread.
+    /// Of the latest spawns, the one to run next. By the holder.
+    #[inline]
+    pub(crate) fn next_young(&self) -> Option<GRef> {
+        // SAFETY: as above.
+        self.young.take_next().map(|g| unsafe { GRef::from_ptr(g) })
+    }
+
+    /// The oldest, or a later one, by any thread.
     pub(crate) fn steal_young(&self) -> Option<GRef> {
         // SAFETY: as above.
         self.young.steal().map(|g| unsafe { GRef::from_ptr(g) })

@@ -3,7 +3,7 @@
 //! | green thread | made ready by its M / a worker of this runtime | by any other thread |
 //! |---|---|---|
 //! | tied and started | `tied_next` or the tail of the tied queue | the inbox of its M |
-//! | any other | `runnext`, or the tail of the deque and of what is [young](crate::young) | the injector |
+//! | any other | `runnext`, and from there to what is [young](crate::young); or the tail of the deque | the injector |
 //!
 //! A worker that makes a tied green thread of another M ready uses that M's inbox.
 //!
@@ -19,6 +19,7 @@ use crate::g::{GRef, Status};
 use crate::m::{self, M};
 use crate::sched::Sched;
 use crate::schedule;
+use crate::young::Spawner;
 
 /// How soon.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,13 +81,13 @@ pub(crate) fn ready_here(m: &M, g: GRef, next: Next) {
         None => {
             match next {
                 Next::Soon => {
+                    let spawner = m.p().spawner.replace(Spawner(m.curg().addr()));
                     if let Some(displaced) = m.p().swap_runnext(Some(g)) {
-                        displace(m, displaced);
+                        displace(m, displaced, spawner);
                     }
                 }
                 Next::Tail | Next::Long => {
                     pull_injected(m);
-                    age(m);
                     // SAFETY: the calling thread's M holds this P.
                     unsafe { m.p().deque() }.push(g);
                 }
@@ -99,25 +100,26 @@ pub(crate) fn ready_here(m: &M, g: GRef, next: Next) {
     }
 }
 
-/// Behind what waits at the P of `m`, where `g` stood in `runnext`.
+/// From `runnext` of the P of `m`: to what is young there, or behind what waits. `spawner` is the one of `g`, if it has not started.
 #[inline]
-fn displace(m: &M, g: GRef) {
+fn displace(m: &M, g: GRef, spawner: Spawner) {
     let p = m.p();
-    let old = if g.status() == Status::Idle && !p.young.is_passed_through() {
-        // SAFETY: the count comes with it.
-        p.young.push(g.ptr()).map(|old| unsafe { GRef::from_ptr(old) })
-    } else {
+    // SAFETY: the calling thread's M holds this P.
+    let deque = unsafe { p.deque() };
+    if g.status() != Status::Idle {
+        deque.push(g);
+    } else if !p.young.admits(spawner) {
         age(m);
-        Some(g)
-    };
-    if let Some(old) = old {
-        // SAFETY: the calling thread's M holds this P.
-        unsafe { p.deque() }.push(old);
+        deque.push(g);
+    } else if !p.young.push(g.ptr(), spawner) {
+        // SAFETY: the count comes with it.
+        p.young.take_oldest_run(|old| deque.push(unsafe { GRef::from_ptr(old) }));
+        p.young.push(g.ptr(), spawner);
     }
 }
 
-/// What is young goes to the deque, before what is to stand behind it there. True if there was anything: then one that went
-/// idle meanwhile saw it in neither place, and somebody must be told.
+/// What is young goes to the deque. True if there was anything: then one that went idle meanwhile saw it in neither place, and
+/// somebody must be told.
 #[inline]
 pub(crate) fn age(m: &M) -> bool {
     let p = m.p();
@@ -135,7 +137,7 @@ pub(crate) fn age(m: &M) -> bool {
 fn tied_tail(m: &M, g: GRef, long: bool) {
     pull_injected(m);
     // SAFETY: on the thread of `m`, which holds its P; no other reference to the queue is in use.
-    let (tied, shared) = unsafe { (m.tied(), m.p().deque().len() + m.p().young.len()) };
+    let (tied, shared) = unsafe { (m.tied(), m.p().deque().len()) };
     if long { tied.push_long(g, shared) } else { tied.push_back(g, shared) }
 }
 
@@ -150,7 +152,6 @@ fn pull_injected(m: &M) {
 
 #[cold]
 fn pull(m: &M) {
-    age(m);
     // A failure means that others took from it at the same time: it is being emptied.
     // SAFETY: on the thread of `m`, which holds its P.
     let _ = m.sched().injector.steal_batch(unsafe { m.p().deque() });

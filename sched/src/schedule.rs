@@ -9,14 +9,15 @@
 //! # Order
 //!
 //! 1. A green thread that its request wants to go on with (`resume`): no scheduling at all.
-//! 2. `tied_next`, then `runnext`: what was just made ready, in the rest of the slice. When the slice is over, and on every
-//!    61st tick, both go to the tails first, so that two green threads that wake each other cannot keep the rest waiting
-//!    even where slices are off. Sleepers that are due come before both ([`crate::timers`]).
+//! 2. `tied_next`, then `runnext`, then what is [young](crate::young): what was just made ready or spawned, in the rest of the
+//!    slice. When the slice is over all of it goes to the tails first, so that neither two green threads that wake each other
+//!    nor a tree that grows for ever can keep the rest waiting. Where slices are off the same is done on every 61st tick, or
+//!    on every 64th of those if there is a tree. Sleepers that are due come before all of it ([`crate::timers`]).
 //!    What a green thread joins and nobody has started runs in its place, with no way through here ([`crate::direct`]).
-//! 3. The tied queue and the P's deque, with what is [young](crate::young) at its end, as if they were one queue: first come, first served, but that the long let some
+//! 3. The tied queue and the P's deque, as if they were one queue: first come, first served, but that the long let some
 //!    later ones pass ([`crate::tied`]). The preempted of a worker stand in the one, what has not started yet in the
 //!    other; a new request therefore waits for little more than the slice that runs when it comes.
-//! 4. The injector, which feeds the deque; before all others on every 61st tick, so that local work cannot starve it.
+//! 4. The injector, which feeds the deque; before 2 on every 61st tick, so that local work cannot starve it.
 //! 5. The other workers' deques, half of one at a time, beginning with a random one; the oldest of what is young there after
 //!    a pause; their `runnext` last: its owner is about to take it.
 //!
@@ -54,6 +55,10 @@ use crate::{direct, join, local, p, parked, side, stack, stress, task, timers, w
 
 /// See "Order", 2 and 4.
 pub(crate) const INJECTOR_TICK: u32 = 61;
+
+/// Ticks after which what comes first has had its turn where slices are off, if some of it is [young](crate::young): about half
+/// a slice, where each does little. With less, more trees of green threads are begun before the first are done.
+const TREE_TICK: u32 = 64 * INJECTOR_TICK;
 
 /// Rounds over all victims before a spinning worker sleeps (Go has 4).
 const STEAL_ROUNDS: u32 = 4;
@@ -116,8 +121,13 @@ fn schedule(m: &M) -> Option<GRef> {
         let over = m.slice_over.replace(false) || p.preempt_requested();
         let injector_first = tick.is_multiple_of(INJECTOR_TICK);
         if over || injector_first {
-            kick_nexts(m);
-            p.next_slice(if over { p::stamp() } else { 0 });
+            if over || p.young.is_empty() || tick.is_multiple_of(TREE_TICK) {
+                kick_nexts(m);
+                if age(m) {
+                    sched.idle.wakep(sched);
+                }
+                p.next_slice(if over { p::stamp() } else { 0 });
+            }
             if gives_way(m, over) {
                 if !give_way(m) {
                     return None;
@@ -126,11 +136,18 @@ fn schedule(m: &M) -> Option<GRef> {
             }
         }
         let late = || if over { late_elsewhere(m).and_then(|victim| steal_due(m, victim)) } else { None };
-        if let Some(g) = due(m).or_else(late).or_else(|| m.tied_next.take()).or_else(|| p.swap_runnext(None)) {
+        if let Some(g) = due(m).or_else(late) {
             sched.idle.stop_spinning(sched, &m.sleep);
             return Some(g);
         }
         let first = if injector_first { from_injector(m) } else { None };
+        let next = || m.tied_next.take().or_else(|| p.swap_runnext(None)).or_else(|| p.next_young());
+        if first.is_none()
+            && let Some(g) = next()
+        {
+            sched.idle.stop_spinning(sched, &m.sleep);
+            return Some(g);
+        }
         if let Some(g) = first.or_else(|| local(m)).or_else(|| search(m)) {
             sched.idle.stop_spinning(sched, &m.sleep);
             if !over {
@@ -381,7 +398,7 @@ fn local(m: &M) -> Option<GRef> {
     // SAFETY: on the thread of `m`, which holds its P; no other reference to the queue is in use.
     let (tied, deque) = unsafe { (m.tied(), m.p().deque()) };
     if !m.inbox.is_empty() {
-        m.inbox.drain(|g| tied.push_back(g, deque.len() + m.p().young.len()));
+        m.inbox.drain(|g| tied.push_back(g, deque.len()));
     }
     if let Some(g) = tied.pop_due() {
         return Some(g);
@@ -399,10 +416,6 @@ fn local(m: &M) -> Option<GRef> {
 fn from_injector(m: &M) -> Option<GRef> {
     let sched = m.sched();
     while !sched.injector.is_empty() {
-        // The batch goes behind it.
-        if age(m) {
-            sched.idle.wakep(sched);
-        }
         // SAFETY: the calling thread's M holds this P.
         match sched.injector.steal_batch_and_pop(unsafe { m.p().deque() }) {
             Steal::Success(g) => {

@@ -1,21 +1,36 @@
-//! The latest spawns of a P: where a joiner finds what it joins, and thieves what is largest.
+//! The latest spawns of a P: what its worker runs next, where a joiner finds what it joins, and thieves what is largest.
 //!
-//! What a new spawn displaces from [`runnext`](crate::p) stays here for a while. In order of arrival this is the end of the
-//! deque, from which it differs in one thing: its owner can take an entry out of the middle. A green thread that joins what
-//! nobody has started takes it from here and runs it at once ([`crate::direct`]), so fork and join go depth first, with as
-//! few green threads alive as there are calls in a recursion, and the oldest, which thieves take, stands for most work.
+//! What a new spawn displaces from [`runnext`](crate::p) comes here. Who spawns mostly waits for those it has spawned; so
+//! they run before what has been waiting in the deque, in the order in which they were spawned, and what they spawn in their turn
+//! runs before their brothers. So a tree of green threads is run depth first: as few of them are alive at a time as it is
+//! deep, on stacks and in memory that are warm, while thieves take the oldest, which stands for most work. Breadth first, all the
+//! leaves would stand in the queue at once, and all others on stacks of their own.
 //!
 //! ```text
-//!   deque                       young                       runnext
-//!   ──► a  b  c  d ──► (full) ◄── e  f  g ◄──────────────────── h ◄── spawn
-//!                      bottom ────┘     └─── top
+//!                     young
+//!                     run of A    run of B    run of C
+//!   deque             ─────────  ──────────  ──────────      runnext
+//!   ──► x  y  z ──►  │ a  b  c │ ·  ·  d  e │ f  g  h  │ ◄──── i ◄── spawn, by C
+//!         ▲           bottom      taken       ▲       top
+//!         └─ what does not fit: a  b  c       └─ taken next: f, g, h, d, e, a, b, c
 //! ```
 //!
-//! A burst of spawns that nobody joins in turn would only pass through. So when [`BURST`] in a row have left it without one
-//! being taken by a joiner, what is displaced goes to the deque at once, until a joiner looks for something in vain.
+//! A *run* is what one green thread has spawned with none of another's in between: the owner of a run is its spawner. An
+//! owner is compared, and not looked at; at its address there may be another by now, whose spawns then come behind those of the one
+//! before.
 //!
-//! Only what has not started is in it. What goes to the tail of the deque comes later than all of this, so the owner moves
-//! this there first.
+//! A green thread that joins what nobody has started takes it out of the middle and runs it at once ([`crate::direct`]).
+//!
+//! # What moves on to the deque
+//!
+//! 1. The oldest run, where there is no room.
+//! 2. All, when one green thread has spawned [`BURST`] in a row: it does not wait for each, and what it spawns is to run in the order
+//!    of spawning, behind what was there before. What it spawns from then on goes to the deque at once, until a joiner looks for
+//!    something in vain.
+//! 3. All, at the end of a slice, and now and then where slices are off ([`crate::schedule`]): what is here comes before others for
+//!    that long at most.
+//!
+//! Only what has not started is in it.
 //!
 //! # Who may touch what
 //!
@@ -24,12 +39,15 @@
 //! | a slot that is empty | the owner fills it, by a store |
 //! | a slot that is full | whoever replaces the entry by null has taken it: the owner, or a thief |
 //! | `bottom`, `top` | written by the owner; thieves read them to know where to begin |
-//! | `passed` | the owner's |
+//! | `spawners`, `burst` | the owner's |
 //!
 //! *Nothing is lost, nothing is taken twice*: a slot changes from null by the owner alone, and to null by a compare-exchange
 //! alone, which nobody but one wins. A thief that reads old ends takes another entry than it meant to: just as good.
 //! An address that comes back with another entry meanwhile does no harm: an entry is not looked at before it is taken.
 //! `loom.rs` checks this on a model.
+//!
+//! *Who looks for work sees it*: an entry stands between `bottom` and `top` from its push until it is taken, whatever the owner
+//! does to them meanwhile; so one that was pushed before the fences of [`crate::idle`] is found after them.
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -37,37 +55,47 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use crate::atomics::{AtomicPtr, AtomicUsize};
 
-/// As many as recursions that fork are deep, give or take: what does not fit has that many levels below it and is worth
-/// moving. More would make looking through them slower.
+/// Enough for a tree that is six levels deep and ten wide. What does not fit is run breadth first.
 #[cfg(not(loom))]
-const SLOTS: usize = 16;
+const SLOTS: usize = 64;
 #[cfg(loom)]
 const SLOTS: usize = 2;
 
-/// See the module header: several times what fits.
-const BURST: u32 = 64;
+/// More than most spawn and then wait for each; and as many as thieves can take one by one.
+const BURST: u32 = 16;
+
+/// The address of a green thread, to be compared only.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Spawner(pub(crate) usize);
 
 pub(crate) struct Young<T> {
     slots: [AtomicPtr<T>; SLOTS],
+    /// Of what is or was in the slot.
+    spawners: [Cell<Spawner>; SLOTS],
     /// Of the entries that there may be: `bottom <= top <= bottom + SLOTS`.
     bottom: AtomicUsize,
     top: AtomicUsize,
-    /// How many have passed through since the last was taken.
-    passed: Cell<u32>,
+    /// Who has spawned last, and how many in a row.
+    burst: Cell<(Spawner, u32)>,
 }
 
 impl<T> Young<T> {
     pub(crate) fn new() -> Young<T> {
         Young {
             slots: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            spawners: std::array::from_fn(|_| Cell::new(Spawner::default())),
             bottom: AtomicUsize::new(0),
             top: AtomicUsize::new(0),
-            passed: Cell::new(0),
+            burst: Cell::default(),
         }
     }
 
     fn slot(&self, at: usize) -> &AtomicPtr<T> {
         &self.slots[at % SLOTS]
+    }
+
+    fn spawner(&self, at: usize) -> Spawner {
+        self.spawners[at % SLOTS].get()
     }
 
     fn take_at(&self, at: usize) -> Option<NonNull<T>> {
@@ -76,40 +104,47 @@ impl<T> Young<T> {
         slot.compare_exchange(entry.as_ptr(), ptr::null_mut(), AcqRel, Relaxed).ok().map(|_| entry)
     }
 
-    /// Adds the youngest; where there is no room, returns the oldest. By the owner.
+    /// Counts a spawn of `spawner`: whether it belongs here; if not, it goes to the deque behind all that is here. By the owner.
     #[inline]
-    pub(crate) fn push(&self, entry: NonNull<T>) -> Option<NonNull<T>> {
-        let (bottom, top) = (self.bottom.load(Relaxed), self.top.load(Relaxed));
-        let oldest = if top - bottom == SLOTS {
-            let oldest = self.take_at(bottom);
-            self.bottom.store(bottom + 1, Relaxed);
-            self.passed.set(self.passed.get() + 1);
-            oldest
-        } else {
-            None
-        };
-        self.slot(top).store(entry.as_ptr(), Release);
-        self.top.store(top + 1, Relaxed);
-        oldest
+    pub(crate) fn admits(&self, spawner: Spawner) -> bool {
+        let (last, n) = self.burst.get();
+        let n = if last == spawner { n } else { 0 };
+        self.burst.set((spawner, (n + 1).min(BURST)));
+        n < BURST
     }
 
-    /// Whether new ones should not come here. By the owner.
+    /// Adds the youngest. False if there is no room. By the owner.
     #[inline]
-    pub(crate) fn is_passed_through(&self) -> bool {
-        self.passed.get() >= BURST
+    pub(crate) fn push(&self, entry: NonNull<T>, spawner: Spawner) -> bool {
+        let (bottom, top) = (self.bottom.load(Relaxed), self.top.load(Relaxed));
+        let room = top - bottom < SLOTS;
+        if room {
+            self.spawners[top % SLOTS].set(spawner);
+            self.slot(top).store(entry.as_ptr(), Release);
+            self.top.store(top + 1, Relaxed);
+        }
+        room
+    }
+
+    /// Gives up empty places at the upper end. What there may be then. By the owner.
+    #[inline]
+    fn trim(&self) -> (usize, usize) {
+        let (bottom, mut top) = (self.bottom.load(Relaxed), self.top.load(Relaxed));
+        while top > bottom && self.slot(top - 1).load(Relaxed).is_null() {
+            top -= 1;
+        }
+        self.top.store(top, Relaxed);
+        (bottom, top)
     }
 
     /// Takes this very entry, if it is there. By the owner, for a joiner.
     #[inline]
     pub(crate) fn take(&self, entry: NonNull<T>) -> bool {
-        self.passed.set(0);
-        let (bottom, mut top) = (self.bottom.load(Relaxed), self.top.load(Relaxed));
-        // The youngest first: it is most often that. Empty places at this end are given up.
-        while top > bottom && self.slot(top - 1).load(Relaxed).is_null() {
-            top -= 1;
-        }
-        self.top.store(top, Relaxed);
+        let (bottom, top) = self.trim();
+        // The youngest first: it is most often that.
         let Some(at) = (bottom..top).rev().find(|at| self.slot(*at).load(Relaxed) == entry.as_ptr()) else {
+            // It may have gone with a burst: those to come will be here.
+            self.burst.take();
             return false;
         };
         // Only a thief can have been there since, and nobody fills the slot meanwhile.
@@ -120,6 +155,23 @@ impl<T> Young<T> {
             self.top.store(at, Relaxed);
         }
         true
+    }
+
+    /// Takes the first of the latest run. By the owner.
+    #[inline]
+    pub(crate) fn take_next(&self) -> Option<NonNull<T>> {
+        loop {
+            let (bottom, top) = self.trim();
+            if bottom == top {
+                return None;
+            }
+            let spawner = self.spawner(top - 1);
+            let first = (bottom..top).rev().take_while(|at| self.spawner(*at) == spawner).last().unwrap_or(bottom);
+            // None: thieves were faster.
+            if let Some(next) = (first..top).find_map(|at| self.take_at(at)) {
+                return Some(next);
+            }
+        }
     }
 
     /// Takes the oldest. By the owner.
@@ -135,10 +187,25 @@ impl<T> Young<T> {
         oldest
     }
 
+    /// Takes the oldest run, one by one. By the owner.
+    pub(crate) fn take_oldest_run(&self, mut take: impl FnMut(NonNull<T>)) {
+        let spawner = self.spawner(self.bottom.load(Relaxed));
+        while self.bottom.load(Relaxed) < self.top.load(Relaxed) && self.spawner(self.bottom.load(Relaxed)) == spawner {
+            let bottom = self.bottom.load(Relaxed);
+            self.take_at(bottom).into_iter().for_each(&mut take);
+            self.bottom.store(bottom + 1, Relaxed);
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = usize> {
+        let (bottom, top) = (self.bottom.load(Relaxed), self.top.load(Relaxed));
+        // Read at two moments.
+        (bottom..top).take(SLOTS)
+    }
+
     /// Takes the oldest, or a later one. By any thread.
     pub(crate) fn steal(&self) -> Option<NonNull<T>> {
-        let bottom = self.bottom.load(Relaxed);
-        (bottom..bottom + SLOTS).find_map(|at| self.take_at(at))
+        self.entries().find_map(|at| self.take_at(at))
     }
 
     /// Seeded: taken by a load and a store.
@@ -152,23 +219,15 @@ impl<T> Young<T> {
         self.slots.iter().find_map(take)
     }
 
-    /// How many there are at most. By the owner.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.top.load(Relaxed) - self.bottom.load(Relaxed)
-    }
-
     /// How many there are. By any thread.
     pub(crate) fn count(&self) -> usize {
-        self.slots.iter().filter(|slot| !slot.load(Relaxed).is_null()).count()
+        self.entries().filter(|at| !self.slot(*at).load(Relaxed).is_null()).count()
     }
 
     /// Whether there are none. By any thread.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        let top = self.top.load(Relaxed);
-        // An entry in between may have been stolen. One that is seen is seen by `top`, and is not below `bottom` unless taken.
-        self.bottom.load(Relaxed) >= top || self.slots.iter().all(|slot| slot.load(Relaxed).is_null())
+        self.count() == 0
     }
 }
 
@@ -180,52 +239,81 @@ mod tests {
         NonNull::new(ptr::without_provenance_mut(n)).expect("not null")
     }
 
+    fn push(young: &Young<()>, spawner: usize, entries: impl IntoIterator<Item = usize>) {
+        entries.into_iter().for_each(|n| assert!(young.push(entry(n), Spawner(spawner))));
+    }
+
     fn numbers(mut next: impl FnMut() -> Option<NonNull<()>>) -> Vec<usize> {
         std::iter::from_fn(|| next().map(|entry| entry.as_ptr().addr())).collect()
     }
 
     #[test]
-    fn what_does_not_fit_leaves_in_order() {
+    fn the_latest_run_first_and_in_a_run_the_first() {
         let young = Young::new();
-        let left: Vec<_> = (1..=SLOTS + 3).filter_map(|n| young.push(entry(n))).collect();
-        assert_eq!(left, [entry(1), entry(2), entry(3)]);
-        assert_eq!(young.len(), SLOTS);
-        assert_eq!(numbers(|| young.take_oldest()), (4..=SLOTS + 3).collect::<Vec<_>>());
+        push(&young, 100, 1..=3);
+        push(&young, 200, 4..=5);
+        assert_eq!(young.take_next(), Some(entry(4)));
+        // One that was spawned by 4.
+        push(&young, 300, [6]);
+        assert_eq!(numbers(|| young.take_next()), [6, 5, 1, 2, 3]);
         assert!(young.is_empty());
+        // One spawner goes on later.
+        push(&young, 100, 1..=2);
+        assert_eq!(young.take_next(), Some(entry(1)));
+        push(&young, 100, [3]);
+        assert_eq!(numbers(|| young.take_next()), [2, 3]);
     }
 
     #[test]
-    fn a_burst_passes_through_until_a_joiner_comes() {
+    fn the_oldest_run_makes_room() {
         let young = Young::new();
-        (1..=SLOTS + BURST as usize).for_each(|n| {
-            assert!(!young.is_passed_through());
-            young.push(entry(n));
-        });
-        assert!(young.is_passed_through());
+        push(&young, 100, 1..=3);
+        push(&young, 200, 4..=SLOTS);
+        assert!(young.take(entry(2)));
+        assert!(!young.push(entry(SLOTS + 1), Spawner(300)));
+        let mut left = Vec::new();
+        young.take_oldest_run(|entry| left.push(entry));
+        assert_eq!(left, [entry(1), entry(3)]);
+        push(&young, 300, SLOTS + 1..=SLOTS + 3);
+        assert!(!young.push(entry(SLOTS + 4), Spawner(300)));
+        assert_eq!(young.take_next(), Some(entry(SLOTS + 1)));
+        assert_eq!(numbers(|| young.take_oldest()), (4..=SLOTS).chain(SLOTS + 2..=SLOTS + 3).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_burst_is_not_admitted_until_a_joiner_comes() {
+        let young = Young::<()>::new();
+        let [one, other] = [100, 200].map(Spawner);
+        assert!((0..BURST).all(|_| young.admits(one)));
+        assert!(!young.admits(one) && !young.admits(one));
         assert!(!young.take(entry(1)));
-        assert!(!young.is_passed_through());
+        assert!((0..BURST).all(|_| young.admits(one)));
+        assert!(!young.admits(one));
+        assert!(young.admits(other) && young.admits(one), "not in a row");
     }
 
     #[test]
     fn any_can_be_taken_once() {
         let young = Young::new();
-        (1..=5).for_each(|n| assert_eq!(young.push(entry(n)), None));
+        push(&young, 100, 1..=5);
         assert!(young.take(entry(5)) && young.take(entry(3)) && !young.take(entry(3)));
         assert_eq!(young.steal(), Some(entry(1)));
         assert!(!young.take(entry(1)) && !young.take(entry(6)));
         // The hole that 5 left is filled again.
-        assert_eq!(young.push(entry(6)), None);
+        push(&young, 200, [6]);
+        assert_eq!(young.count(), 3);
         assert_eq!(numbers(|| young.steal()), [2, 4, 6]);
         assert!(young.is_empty());
-        assert_eq!(young.take_oldest(), None);
+        assert_eq!((young.take_oldest(), young.take_next()), (None, None));
     }
 
     #[test]
     fn it_does_not_fill_up_with_what_was_stolen() {
         let young = Young::new();
         for n in 1..=10 * SLOTS {
-            assert_eq!(young.push(entry(n)), None);
+            push(&young, n, [n]);
             assert_eq!(young.steal(), Some(entry(n)));
+            assert_eq!(young.take_next(), None);
         }
     }
 }

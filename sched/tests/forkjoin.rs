@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use morestack::{Builder, JoinHandle, Runtime, RuntimeStopped, Stack, StackOverflow, Thread};
+use morestack::{Builder, JoinHandle, Runtime, RuntimeStopped, Stack, StackOverflow, Thread, channel};
 
 fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).build().unwrap()
@@ -57,6 +57,37 @@ fn it_goes_depth_first() {
     let m = rt.metrics();
     assert!(m.peak_stacks < 1000 || stressed(), "{m:?}");
     assert!(m.parks < m.spawned / 10 || stressed(), "{m:?}");
+}
+
+/// A tree of green threads that nobody joins, ten wide; each answers by a channel when its children have. What is counted is
+/// the leaves, in the order in which they run.
+fn tree(depth: u32, first: u64, spawn: Spawn, leaves: &'static AtomicU64) -> u64 {
+    if depth == 0 {
+        assert_eq!(first / 10, leaves.fetch_add(1, SeqCst) / 10, "after its cousins");
+        return 1;
+    }
+    let (sender, receiver) = channel::bounded(10);
+    for child in 0..10 {
+        let sender = sender.clone();
+        drop(spawn(Box::new(move || {
+            sender.send(tree(depth - 1, first + 10_u64.pow(depth - 1) * ((child + 1) % 10), spawn, leaves)).unwrap();
+            0
+        })));
+    }
+    receiver.iter().take(10).sum()
+}
+
+/// The one that was spawned last begins, and then they come in the order of spawning; each with all that it spawns.
+#[test]
+fn a_tree_is_run_depth_first() {
+    for spawn in KINDS {
+        let rt = Runtime::builder().workers(1).time_slice(None).build().unwrap();
+        let leaves: &AtomicU64 = Box::leak(Box::default());
+        assert_eq!(rt.run(move || tree(3, 0, spawn, leaves)), 1000);
+        let m = rt.metrics();
+        // One of each level that waits, and one that runs. Breadth first it would be a hundred.
+        assert!(m.peak_stacks <= 6 || stressed(), "{m:?}");
+    }
 }
 
 #[test]
@@ -318,6 +349,39 @@ fn others_get_their_turn() {
         assert!(late < Duration::from_secs(1), "{late:?}");
         stop.store(true, SeqCst);
         assert!(forks.join().unwrap() > 0);
+    }
+}
+
+/// A tree that grows at one end for ever, of which some have always just been spawned, does not keep the others waiting, with
+/// slices and without.
+#[test]
+fn others_get_their_turn_beside_a_tree() {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    static ALIVE: AtomicUsize = AtomicUsize::new(0);
+    fn grow() {
+        while ALIVE.load(SeqCst) < 40 && !STOP.load(SeqCst) {
+            ALIVE.fetch_add(1, SeqCst);
+            morestack::spawn(grow);
+        }
+        ALIVE.fetch_sub(1, SeqCst);
+    }
+    for slice in [Some(Duration::from_millis(1)), None] {
+        let rt = Runtime::builder().workers(1).time_slice(slice).build().unwrap();
+        STOP.store(false, SeqCst);
+        ALIVE.store(1, SeqCst);
+        rt.spawn(grow);
+        for _ in 0..20 {
+            let begun = Instant::now();
+            // Not started, from outside; then tied.
+            rt.spawn(|| (0..5).for_each(|_| morestack::yield_now())).join().unwrap();
+            assert!(begun.elapsed() < Duration::from_secs(1));
+        }
+        // SAFETY: it keeps no pointer to its stack.
+        let untied = unsafe { rt.go(|| (0..20).for_each(|_| morestack::yield_now())) };
+        untied.join().unwrap();
+        assert_ne!(ALIVE.load(SeqCst), 0);
+        STOP.store(true, SeqCst);
+        rt.shutdown(Duration::from_secs(10)).unwrap();
     }
 }
 
