@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::ends::Counted;
 use super::{Chan, Receiver};
 
 /// What sends in place of a sender.
@@ -44,7 +45,7 @@ fn next(due: Instant, period: Duration, now: Instant) -> Option<Instant> {
 }
 
 fn receiver<T>(clock: Option<Clock<T>>) -> Receiver<T> {
-    Receiver { chan: Chan::new(Some(usize::from(clock.is_some())), clock) }
+    Receiver { chan: Counted::first(Chan::new(Some(usize::from(clock.is_some())), clock)) }
 }
 
 /// A channel that has one value, the present time, after `duration`, and then nothing more, ever.

@@ -28,6 +28,7 @@
 //! | `select`, `dynamic` | waiting for one of several operations, and for no longer than allowed |
 //! | `future` | the same operations for async code |
 //! | `clock` | channels that the clock sends into |
+//! | `ends` | how many hold each end |
 //! | `iter` | receivers as iterators |
 //! | `error` | why a value was not passed on |
 //!
@@ -45,6 +46,7 @@
 
 mod clock;
 mod dynamic;
+mod ends;
 mod error;
 mod future;
 mod iter;
@@ -64,6 +66,7 @@ use morestack_asm::prologue_for;
 use self::clock::Clock;
 pub use self::clock::{after, at, never, tick};
 pub use self::dynamic::{Select, Selected};
+use self::ends::{Count, Counted};
 pub use self::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use self::future::Unreceived;
 pub use self::future::{IntoStream, RecvFuture, RecvStream, SendFuture};
@@ -108,11 +111,13 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 
 fn channel<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     let chan = Chan::new(capacity, None);
-    (Sender { chan: chan.clone() }, Receiver { chan })
+    (Sender { chan: Counted::first(chan.clone()) }, Receiver { chan: Counted::first(chan) })
 }
 
 struct Chan<T> {
     capacity: Option<usize>,
+    senders: Count,
+    receivers: Count,
     state: Mutex<State<T>>,
 }
 
@@ -121,17 +126,38 @@ impl<T> Chan<T> {
     fn new(capacity: Option<usize>, clock: Option<Clock<T>>) -> Arc<Chan<T>> {
         Arc::new(Chan {
             capacity,
+            senders: Count::one(),
+            receivers: Count::one(),
             state: Mutex::new(State {
                 buffer: VecDeque::new(),
                 returned: Vec::new(),
                 waits: 0,
                 senders: WaitQueue::new(),
                 receivers: WaitQueue::new(),
-                sender_count: 1,
-                receiver_count: 1,
+                senders_gone: false,
+                receivers_gone: false,
                 clock,
             }),
         })
+    }
+
+    /// The last sender is gone.
+    #[inline(never)]
+    fn end_senders(&self) {
+        let mut state = self.state.lock();
+        state.senders_gone = true;
+        disconnect(state, |state| &mut state.receivers);
+    }
+
+    /// The last receiver is gone.
+    #[inline(never)]
+    fn end_receivers(&self) {
+        let mut state = self.state.lock();
+        state.receivers_gone = true;
+        // Nobody will receive them. Outside of the lock: their destructors may do anything.
+        let values = (mem::take(&mut state.returned), mem::take(&mut state.buffer));
+        disconnect(state, |state| &mut state.senders);
+        drop(values);
     }
 
     fn len(&self) -> usize {
@@ -148,8 +174,8 @@ struct State<T> {
     waits: u64,
     senders: WaitQueue,
     receivers: WaitQueue,
-    sender_count: usize,
-    receiver_count: usize,
+    senders_gone: bool,
+    receivers_gone: bool,
     /// The sender, where it is no thread.
     clock: Option<Clock<T>>,
 }
@@ -195,7 +221,7 @@ impl<T> State<T> {
     /// There is a value.
     #[inline(always)]
     unsafe fn try_send(&mut self, capacity: Option<usize>, value: &MaybeUninit<T>) -> Result<Waker, Refusal> {
-        if self.receiver_count == 0 {
+        if self.receivers_gone {
             return Err(Refusal::Disconnected);
         }
         if let Some(waker) = self.hand_over(value) {
@@ -226,7 +252,7 @@ impl<T> State<T> {
         if let Some(waker) = self.take_over(to) {
             return Ok(waker);
         }
-        if self.sender_count == 0 {
+        if self.senders_gone {
             return Err(TryRecvError::Disconnected);
         }
         match self.clock.as_mut().and_then(Clock::take) {
@@ -311,7 +337,7 @@ fn disconnect<T>(mut state: MutexGuard<'_, State<T>>, end: wait::End<T>) {
 
 /// The sending end of a channel. Clones send into the same channel.
 pub struct Sender<T> {
-    chan: Arc<Chan<T>>,
+    chan: Counted<T>,
 }
 
 impl<T> Sender<T> {
@@ -489,28 +515,27 @@ impl<T> Sender<T> {
     /// assert!(sender.is_disconnected());
     /// ```
     pub fn is_disconnected(&self) -> bool {
-        self.chan.state.lock().receiver_count == 0
+        self.chan.state.lock().receivers_gone
     }
 
     /// Whether both send into the same channel.
     pub fn same_channel(&self, other: &Sender<T>) -> bool {
-        Arc::ptr_eq(&self.chan, &other.chan)
+        self.chan.is_same(&other.chan)
     }
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
-        self.chan.state.lock().sender_count += 1;
-        Sender { chan: self.chan.clone() }
+        Sender { chan: self.chan.another(&self.chan.senders) }
     }
 }
 
 impl<T> Drop for Sender<T> {
+    #[inline]
     fn drop(&mut self) {
-        let mut state = self.chan.state.lock();
-        state.sender_count -= 1;
-        if state.sender_count == 0 {
-            disconnect(state, |state| &mut state.receivers);
+        // SAFETY: of a sender, here only.
+        if let Some(chan) = unsafe { self.chan.leave(|chan| &chan.senders) } {
+            chan.end_senders();
         }
     }
 }
@@ -525,7 +550,7 @@ impl<T> fmt::Debug for Sender<T> {
 ///
 /// As an iterator it ends when the channel is empty and all senders are gone.
 pub struct Receiver<T> {
-    chan: Arc<Chan<T>>,
+    chan: Counted<T>,
 }
 
 impl<T> Receiver<T> {
@@ -684,31 +709,27 @@ impl<T> Receiver<T> {
 
     /// Whether all senders are gone: there are the values that are in the channel, and then no more.
     pub fn is_disconnected(&self) -> bool {
-        self.chan.state.lock().sender_count == 0
+        self.chan.state.lock().senders_gone
     }
 
     /// Whether both receive from the same channel.
     pub fn same_channel(&self, other: &Receiver<T>) -> bool {
-        Arc::ptr_eq(&self.chan, &other.chan)
+        self.chan.is_same(&other.chan)
     }
 }
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Receiver<T> {
-        self.chan.state.lock().receiver_count += 1;
-        Receiver { chan: self.chan.clone() }
+        Receiver { chan: self.chan.another(&self.chan.receivers) }
     }
 }
 
 impl<T> Drop for Receiver<T> {
+    #[inline]
     fn drop(&mut self) {
-        let mut state = self.chan.state.lock();
-        state.receiver_count -= 1;
-        if state.receiver_count == 0 {
-            // Nobody will receive them. Outside of the lock: their destructors may do anything.
-            let values = (mem::take(&mut state.returned), mem::take(&mut state.buffer));
-            disconnect(state, |state| &mut state.senders);
-            drop(values);
+        // SAFETY: of a receiver, here only.
+        if let Some(chan) = unsafe { self.chan.leave(|chan| &chan.receivers) } {
+            chan.end_receivers();
         }
     }
 }
