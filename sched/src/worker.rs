@@ -299,6 +299,8 @@ pub(crate) fn short_slices() {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::time::{Duration, Instant};
 
     use crate::{Runtime, blocking, sleep, spawn};
@@ -316,8 +318,12 @@ mod tests {
         let rt = Runtime::builder().workers(1).build().unwrap();
         let call = || blocking(|| std::thread::sleep(Duration::from_millis(20)));
         for _ in 0..3 {
-            let calls: Vec<_> = (0..8).map(|_| rt.spawn(call)).collect();
+            let many = Arc::new(AtomicBool::new(false));
+            let calls =
+                (0..8).map(|_| many.clone()).map(|many| rt.spawn(move || blocking(|| until(|| many.load(Relaxed)))));
+            let calls: Vec<_> = calls.collect();
             until(|| rt.metrics().threads > 4);
+            many.store(true, Relaxed);
             // Something stays tied to one of them.
             let tied = rt.spawn(move || {
                 let tied = spawn(|| sleep(Duration::from_millis(300)));

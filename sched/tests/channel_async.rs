@@ -616,11 +616,16 @@ fn a_waker_may_do_anything() {
 #[test]
 fn a_cancelled_sender_wakes_whom_it_has_served() {
     #[derive(Default)]
-    struct Queue(Mutex<()>, AtomicUsize);
+    struct Queue {
+        lock: Mutex<()>,
+        begun: AtomicUsize,
+        done: AtomicUsize,
+    }
     impl Wake for Queue {
         fn wake(self: Arc<Self>) {
-            let _locked = self.0.lock();
-            self.1.fetch_add(1, SeqCst);
+            self.begun.fetch_add(1, SeqCst);
+            let _locked = self.lock.lock();
+            self.done.fetch_add(1, SeqCst);
         }
     }
     let rt = Runtime::builder().workers(2).build().unwrap();
@@ -629,19 +634,21 @@ fn a_cancelled_sender_wakes_whom_it_has_served() {
         let queue = Arc::new(Queue::default());
         let mut receives = r.recv_async();
         assert!(poll_with(&mut receives, &queue.clone().into()).is_pending());
-        let locked = queue.0.lock();
+        let locked = queue.lock.lock();
         let sends = move || {
             s.send(1).unwrap();
             morestack::park();
         };
         // SAFETY: it lends its stack to nobody but the channel.
         let sender = if tied { rt.spawn(sends) } else { unsafe { rt.go(sends) } };
-        std::thread::sleep(5 * MS);
+        while queue.begun.load(SeqCst) == 0 {
+            std::thread::sleep(MS);
+        }
         sender.cancel();
         std::thread::sleep(2 * MS);
         drop(locked);
         assert!(sender.join().unwrap_err().is::<Cancelled>());
-        assert_eq!((queue.1.load(SeqCst), poll(&mut receives)), (1, Poll::Ready(Ok(1))));
+        assert_eq!((queue.done.load(SeqCst), poll(&mut receives)), (1, Poll::Ready(Ok(1))));
     }
 }
 
