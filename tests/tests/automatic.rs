@@ -462,4 +462,25 @@ mod programs {
             assert!(finished.status.success(), "{finished}");
         }
     }
+
+    /// Locals that the heap, thread-locals and other threads refer to, on stacks that move.
+    #[test]
+    fn random_ones_that_lend_do_too() {
+        let binary = program(TMP, "differential");
+        let all: &Environment = &[("MORESTACK_STRESS", "move,preempt,freeze")];
+        let frozen: &Environment = &[("MORESTACK_STRESS", "freeze"), ("MORESTACK_EFENCE", "1")];
+        for (seed, programs, environment, moves) in [
+            ("14000000", 500, NONE, 0),
+            ("15000000", 300, all, 50),
+            ("16000000", 40, MOVE, 50),
+            ("17000000", 100, frozen, 1),
+        ] {
+            let arguments = ["--lent", "--seed", seed, "--programs", &programs.to_string(), "--threads", "4"];
+            let finished = run_with(&binary, &arguments, environment);
+            assert!(finished.status.success(), "{finished}");
+            let words: Vec<&str> = finished.stdout.split_whitespace().collect();
+            let moved = words.windows(2).find(|pair| pair[0] == "reserved-moves").map(|pair| pair[1].parse::<u64>());
+            assert!(matches!(moved, Some(Ok(moved)) if moved >= moves * programs), "{finished}");
+        }
+    }
 }

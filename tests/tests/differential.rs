@@ -1,5 +1,6 @@
 //! Random programs compute the same on OS threads, on reserved stacks and on copying stacks: as they are, with the stack
-//! moved at every prologue and old stacks inaccessible, moved and preempted at every prologue, and frozen at every wait.
+//! moved at every prologue and old stacks inaccessible, moved and preempted at every prologue, and frozen at every wait. Those that
+//! lend their locals to more than copying stacks allow for run on reserved stacks; `automatic` has them where all stacks move.
 //!
 //! The seeds are fixed and different in each test: 10,000 programs together. Unoptimised, stress takes some twenty times
 //! as long, and there are 500.
@@ -56,6 +57,15 @@ fn same(seed: u64, count: u64, threads: usize, environment: &[(&str, &str)]) -> 
 fn plain() {
     // Few grow: their spawn sites remember.
     same(1_000_000, programs(2_750), 8, &[]);
+}
+
+/// Reserved stacks that are preempted while others refer to locals there.
+#[test]
+fn lent() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_differential"));
+    command.args(["--lent", "--seed", "5000000", "--programs", &programs(1_000).to_string()]);
+    let finished = run(command.env("MORESTACK_STRESS", "preempt").env_remove("MORESTACK_EFENCE"));
+    assert!(finished.status.success(), "{finished}");
 }
 
 #[test]

@@ -23,6 +23,10 @@ struct Args {
     #[arg(long, default_value_t = 8)]
     threads: usize,
 
+    /// Lend locals to the heap, to thread-locals and to other threads, too; compare OS threads and `spawn` only
+    #[arg(long)]
+    lent: bool,
+
     /// Print the program of this seed and run it alone
     #[arg(long, value_name = "SEED", conflicts_with_all = ["programs", "seed"])]
     one: Option<u64>,
@@ -33,10 +37,10 @@ fn main() -> io::Result<ExitCode> {
     silence_panics();
     let settings = match args.one {
         Some(seed) => {
-            print!("{}", program(seed));
-            Settings { seed, programs: 1, threads: 1 }
+            print!("{}", program(seed, args.lent));
+            Settings { seed, programs: 1, threads: 1, lent: args.lent }
         }
-        None => Settings { seed: args.seed, programs: args.programs, threads: args.threads },
+        None => Settings { seed: args.seed, programs: args.programs, threads: args.threads, lent: args.lent },
     };
     match compare(settings)? {
         Ok(counts) => {
@@ -45,7 +49,7 @@ fn main() -> io::Result<ExitCode> {
         }
         Err(mismatch) => {
             println!("{mismatch}");
-            println!("replay: differential --one {}", mismatch.seed);
+            println!("replay: differential --one {}{}", mismatch.seed, if args.lent { " --lent" } else { "" });
             Ok(ExitCode::FAILURE)
         }
     }

@@ -32,6 +32,8 @@ pub struct Settings {
     pub programs: u64,
     /// How many at the same time.
     pub threads: usize,
+    /// Whether they may lend locals to the heap, to thread-locals and to other threads. These are not run by `go`.
+    pub lent: bool,
 }
 
 /// What was done.
@@ -129,7 +131,7 @@ impl Runtimes {
         let program = program.clone();
         let f = move || execute(&program, on);
         let handle = match on {
-            // SAFETY: programs keep the contract of `go`: see the module `differential`.
+            // SAFETY: programs keep the contract of `go` unless they lend: see the module `differential`, and `one`.
             On::Go => unsafe { self.copying.go(f) },
             On::Os | On::Spawn => self.reserved.spawn(f),
         };
@@ -157,7 +159,7 @@ pub fn compare(settings: Settings) -> io::Result<Result<Counts, Mismatch>> {
             if index >= settings.programs {
                 break;
             }
-            match one(&runtimes, settings.seed.wrapping_add(index), lane) {
+            match one(&runtimes, settings, settings.seed.wrapping_add(index), lane) {
                 Ok(digest) => counts.add(&digest),
                 Err(mismatch) => {
                     failed.store(true, Relaxed);
@@ -187,12 +189,13 @@ pub fn compare(settings: Settings) -> io::Result<Result<Counts, Mismatch>> {
     Ok(mismatch.map_or(Ok(counts), Err))
 }
 
-/// Runs one program three ways.
-fn one(runtimes: &Runtimes, seed: u64, lane: usize) -> Result<Digest, Mismatch> {
-    let program = program(seed);
+/// Runs one program in all ways.
+fn one(runtimes: &Runtimes, settings: Settings, seed: u64, lane: usize) -> Result<Digest, Mismatch> {
+    let program = program(seed, settings.lent);
     watch::running(lane, seed, On::Os);
     let expected = execute(&program, On::Os);
-    for on in [On::Spawn, On::Go] {
+    let ways: &[On] = if settings.lent { &[On::Spawn] } else { &[On::Spawn, On::Go] };
+    for &on in ways {
         watch::running(lane, seed, on);
         let found = runtimes.run(&program, on);
         if found.as_ref() != Ok(&expected) {

@@ -38,18 +38,19 @@ impl Source {
     }
 }
 
-/// The program of a seed.
-pub fn program(seed: u64) -> Arc<Node> {
+/// The program of a seed. With `lent` it may lend locals to the heap, to thread-locals and to other threads.
+pub fn program(seed: u64, lent: bool) -> Arc<Node> {
     let mut source = Source(seed);
-    let swarm = nodes::all().filter(|_| source.below(2) == 0).collect();
+    let swarm = nodes::all(lent).filter(|_| source.below(2) == 0).collect();
     let budget = 4 + source.below(NODES);
-    Generator { source, swarm }.node(budget, Path::default())
+    Generator { source, swarm, lent }.node(budget, Path::default())
 }
 
 struct Generator {
     source: Source,
     /// The kinds of this program.
     swarm: Vec<&'static Kind>,
+    lent: bool,
 }
 
 /// What lies between the root and a node.
@@ -96,7 +97,7 @@ impl Generator {
         let fits = |kind: &&'static Kind| (kind.children.1 > 0) == inner && (!kind.heavy || path.heavy < HEAVY);
         let mut kinds: Vec<_> = self.swarm.iter().copied().filter(fits).collect();
         if kinds.is_empty() {
-            kinds = nodes::all().filter(fits).collect();
+            kinds = nodes::all(self.lent).filter(fits).collect();
         }
         let total = kinds.iter().map(|kind| u64::from(kind.weight)).sum();
         let mut at = self.source.below(total);
@@ -116,16 +117,16 @@ mod tests {
 
     #[test]
     fn a_seed_is_a_program() {
-        assert_eq!(program(1).to_string(), program(1).to_string());
-        assert_ne!(program(1).to_string(), program(2).to_string());
+        assert_eq!(program(1, true).to_string(), program(1, true).to_string());
+        assert_ne!(program(1, true).to_string(), program(2, true).to_string());
     }
 
     #[test]
     fn every_kind_is_made() {
-        let text: String = (0..500).map(|seed| program(seed).to_string()).collect();
+        let text: String = (0..500).map(|seed| program(seed, true).to_string()).collect();
         let made: std::collections::HashSet<&str> =
             text.lines().filter_map(|line| line.trim_start().split(' ').next()).collect();
-        for kind in super::nodes::all() {
+        for kind in super::nodes::all(true) {
             assert!(made.contains(kind.name), "{}", kind.name);
         }
     }

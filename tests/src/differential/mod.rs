@@ -26,6 +26,11 @@
 //!
 //! The nodes keep it: the heap holds the tree and values that nodes own (strings, vectors, boxes), never a pointer to a
 //! local, and no thread-local is borrowed. While a green thread unwinds its stack does not grow, so destructors do little.
+//!
+//! # Lent locals
+//!
+//! In a program built by `cargo morestack`, `spawn` gives copying stacks whatever the code does. So there are nodes that break the
+//! contract as safe code may (`nodes::lent`): with these, a program runs on an OS thread and by `spawn` only.
 
 mod compare;
 mod execute;

@@ -11,7 +11,8 @@
 //! A node hands its own [`Env`] to its children, with some of the references replaced by references to its own locals. So
 //! one `Env` points to the locals of several ancestors.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
 
 use morestack::checkpoint;
 
@@ -71,6 +72,8 @@ pub(super) struct Run {
     /// Nodes and recursive calls on the stack, and the most there were.
     pub(super) depth: Cell<u64>,
     pub(super) deepest: Cell<u64>,
+    /// Locals of frames that are on the stack, in their order.
+    pub(super) registered: RefCell<Vec<NonNull<Cell<u64>>>>,
 }
 
 impl Run {
@@ -78,7 +81,8 @@ impl Run {
         let zero = || Cell::new(0);
         let (hash, log, drops, panics, nodes, depth, deepest) =
             (zero(), zero(), zero(), zero(), zero(), zero(), zero());
-        Run { on, hash, log, drops, panics, nodes, fuel: Cell::new(fuel), depth, deepest }
+        let registered = RefCell::default();
+        Run { on, hash, log, drops, panics, nodes, fuel: Cell::new(fuel), depth, deepest, registered }
     }
 
     /// Adds to the hash.

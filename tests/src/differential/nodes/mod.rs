@@ -9,6 +9,7 @@ mod drops;
 mod frames;
 mod heap;
 mod leaves;
+mod lent;
 mod objects;
 mod panics;
 mod references;
@@ -19,8 +20,8 @@ pub(super) use panics::Thrown;
 
 use super::node::Kind;
 
-/// All kinds.
-pub(super) fn all() -> impl Iterator<Item = &'static Kind> {
+/// All kinds; with `lent` also those that the contract of `go` forbids.
+pub(super) fn all(lent: bool) -> impl Iterator<Item = &'static Kind> {
     [
         leaves::KINDS,
         references::KINDS,
@@ -33,6 +34,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Kind> {
         panics::KINDS,
         heap::KINDS,
         waits::KINDS,
+        if lent { lent::KINDS } else { &[] },
     ]
     .into_iter()
     .flatten()

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use morestack::{Builder, Stack, Thread, channel, checkpoint, prologue, without_preemption};
 
-use crate::differential::compare::RESERVED;
 use crate::differential::execute::{Digest, execute_with};
 use crate::differential::node::{Kind, Node};
 use crate::differential::state::{Env, Outcome, mix, mix_all};
@@ -216,7 +215,7 @@ fn on_another(on: On, child: Arc<Node>, fuel: u64) -> Digest {
     let f = move || execute_with(&child, on, fuel);
     let result = match on {
         On::Os => thread::Builder::new().stack_size(STACK_SIZE).spawn(f).expect("a thread").join(),
-        On::Spawn => Builder::new().stack(Stack::Reserved(RESERVED)).spawn(f).expect("a thread").join(),
+        On::Spawn => morestack::spawn(f).join(),
         // SAFETY: programs keep the contract of `go`: see the module `differential`.
         On::Go => unsafe { Builder::new().stack(Stack::Copying).spawn_untied(f) }.expect("a thread").join(),
     };
