@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`layout`](crate::GHead) | what assembly knows of a green thread and of an OS thread |
-//! | [`tls`](crate::getg) | the two words of each OS thread: `g` and the live `stackguard0` |
+//! | [`tls`](crate::getg) | the words of each OS thread: `g`, the live `stackguard0`, and whose thread it is |
 //! | [`switch`](crate::gogo) | `gogo`, `mcall`, `switch`, `systemstack`, `on_stack`, the first frame |
 //! | [`prologue`](crate::prologue!) | the check, its four frame classes, its constants |
 //! | [`morestack`](crate::morestack()) | what a failed check calls |
@@ -35,7 +35,7 @@ pub use layout::Link;
 pub use layout::{GHead, Gobuf, MHead, McallFn, Morebuf, Stack};
 pub use morestack::{Raise, is_morestack, morestack};
 pub use pending::Pending;
-pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, prologue_for};
+pub use prologue::{STACK_BIG, STACK_FRAME_MAX, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, prologue_for, slow_path};
 pub use segment::is_segment_call;
 #[cfg(morestack_side_stacks)]
 pub use side::side_pointer;

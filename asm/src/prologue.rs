@@ -70,7 +70,7 @@ macro_rules! prologue {
             ::core::arch::asm!(
                 "cmp rsp, qword ptr fs:[0x70]",
                 "jbe {slow}",
-                slow = label { $crate::morestack(0) },
+                slow = label { $crate::slow_path(0) },
                 options(nostack),
             )
         }
@@ -91,7 +91,7 @@ macro_rules! prologue {
                     "cmp r11, qword ptr fs:[0x70]",
                     "jbe {slow}",
                     below = const __MORESTACK_FRAME.saturating_sub($crate::STACK_SMALL),
-                    slow = label { $crate::morestack(__MORESTACK_FRAME) },
+                    slow = label { $crate::slow_path(__MORESTACK_FRAME) },
                     out("r11") _,
                     options(nostack),
                 )
@@ -110,7 +110,7 @@ macro_rules! prologue {
                     preempt = const $crate::STACK_PREEMPT as isize,
                     guard = const $crate::STACK_GUARD,
                     room = const __MORESTACK_FRAME + $crate::STACK_GUARD - $crate::STACK_SMALL,
-                    slow = label { $crate::morestack(__MORESTACK_FRAME) },
+                    slow = label { $crate::slow_path(__MORESTACK_FRAME) },
                     out("r10") _,
                     out("r11") _,
                     options(nostack),
@@ -118,6 +118,25 @@ macro_rules! prologue {
             }
         }
     }};
+}
+
+/// What the checks do when they fail: calls [`morestack`](crate::morestack()), whose address it loads itself. LLVM would take
+/// the load to be worth a callee-saved register, and make it at each entry of a function that calls itself, for the sake of
+/// calls that do not happen.
+#[cold]
+#[inline(always)]
+pub fn slow_path(frame: usize) {
+    let morestack: extern "C-unwind" fn(usize);
+    // SAFETY: loads the address of the function that has this type.
+    unsafe {
+        core::arch::asm!(
+            "mov {morestack}, qword ptr [rip + {symbol}@GOTPCREL]",
+            morestack = out(reg) morestack,
+            symbol = sym crate::morestack,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    morestack(frame)
 }
 
 /// The prologue check for a number of bytes that the compiler knows late: the size of a type parameter, say. As
@@ -133,7 +152,7 @@ pub fn prologue_for(bytes: usize) {
             "cmp r11, qword ptr fs:[0x70]",
             "jbe {slow}",
             bytes = in(reg) bytes,
-            slow = label { crate::morestack(bytes) },
+            slow = label { slow_path(bytes) },
             out("r11") _,
             options(nostack),
         )

@@ -24,7 +24,7 @@
 //! | share | [`sync`]: `Mutex`, `RwLock`, `Condvar`, `Semaphore`, `Barrier`, `WaitGroup`, `OnceLock`, `LazyLock` |
 //! | wait for futures, and be waited for by them | [`block_on`], [`spawn_future`]; [`JoinHandle`] is one |
 //! | block the OS thread | [`blocking()`] |
-//! | be preemptible | [`#[prologue]`](macro@prologue), [`checkpoint`], [`without_preemption`] |
+//! | be preemptible | [`#[prologue]`](macro@prologue), [`with_prologue!`], [`checkpoint`], [`without_preemption`] |
 //! | have it from the start | [`#[main]`](macro@main), [`#[test]`](macro@test) |
 //! | set it up | [`Runtime::builder`], or `MORESTACK_WORKERS`, `MORESTACK_MAX_THREADS`, `MORESTACK_TIME_SLICE`, `MORESTACK_SPIN_SYSMON`, `MORESTACK_STACK_SIZE`, `MORESTACK_FREEZE_AFTER` for the global one |
 //! | keep something per green thread | [`task_local!`] |
@@ -75,6 +75,7 @@ mod loom;
 mod m;
 mod metrics;
 mod newstack;
+mod outline;
 mod p;
 mod park;
 mod parked;
@@ -121,7 +122,6 @@ pub use metrics::{Lateness, Metrics, WorkerMetrics};
 /// }
 /// ```
 pub use morestack_macros::main;
-pub use morestack_macros::prologue;
 /// ```
 /// #[morestack::test(workers = 1)]
 /// fn a_child_runs_when_its_parent_waits() {
@@ -129,6 +129,7 @@ pub use morestack_macros::prologue;
 /// }
 /// ```
 pub use morestack_macros::test;
+pub use morestack_macros::{prologue, with_prologue};
 pub use newstack::StackOverflow;
 pub use park::{checkpoint, park, park_timeout, sleep, sleep_until, without_preemption, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, Unfinished};
@@ -140,6 +141,7 @@ pub use thread::{Thread, ThreadId, current};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::entry::{main, test};
+    pub use crate::outline::Outline;
     pub use morestack_asm::prologue;
 
     use crate::channel::{Receiver, Sender};

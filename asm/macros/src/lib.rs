@@ -1,35 +1,39 @@
-//! `#[prologue]`: the stack check of Morestack, put into a function by hand. And `#[main]` and `#[test]`, which run a
-//! function as a green thread (`entry.rs`).
+//! `#[prologue]` and `with_prologue!`: the stack check of Morestack, put into a function or a closure by hand. And `#[main]`
+//! and `#[test]`, which run a function as a green thread (`entry.rs`).
 //!
 //! A function that carries the check can grow the stack it runs on and can be preempted; one that does not runs in the
 //! room that `STACK_GUARD` keeps for it. The check itself is `morestack::__private::prologue!`. This crate decides only
 //! where it goes:
 //!
 //! ```text
-//!   #[prologue]                        #[prologue(frame = N)]
-//!   fn f(a: A) -> R {                  fn f(a: A) -> R {
-//!       prologue!();                       prologue!(frame = N);
-//!       body                               #[inline(never)]
-//!   }                                      fn __prologue_body(a: A) -> R { body }
-//!                                          __prologue_body(a)
-//!                                      }
+//!   #[prologue]            #[prologue(frame = N)]         #[prologue(loops)]
+//!   fn f(a: A) -> R {      fn f(a: A) -> R {              fn f(a: A) -> R {
+//!       prologue!();           prologue!(frame = N);          prologue!();
+//!       body                   Outline::run(|| body)          while step(a) { prologue!(); .. }
+//!   }                      }                              }
 //! ```
 //!
 //! On the left the check runs inside the function's frame. That is right while the frame fits into the room below the
-//! guard. A frame with a large array in it does not: its first write would come before any check could help. So on the
-//! right the frame moves to an inner function that is never inlined, and a shell with next to no frame of its own asks
-//! for N bytes before it calls.
+//! guard. A frame with a large array in it does not: its first write would come before any check could help. So in the
+//! middle the frame moves to a closure that is never inlined, and a shell with next to no frame of its own asks
+//! for N bytes before it calls (`expand/framed.rs`). On the right loops that may run long are checked at each turn
+//! (`expand/loops.rs`).
 //!
 //! # What holds for every expansion
 //!
-//! - The body's tokens are not parsed. They keep their spans, so errors in them point where the author wrote them.
+//! - The body's tokens are not parsed, but for `loops`. They keep their spans, so errors in them point where the author
+//!   wrote them.
 //! - Attributes and documentation stay on the function that others see.
 //! - A recursive call in the body resolves to the outer function. Every level is checked, with `frame` as without.
 //! - An error keeps the function as it was written beside the message. Its callers do not report it missing.
 //! - `morestack` is found under whatever name the calling crate gave it in its `Cargo.toml`. Inside the crate
 //!   `morestack` the path is `::morestack`, which `extern crate self as morestack` provides.
+//!
+//! An attribute and a function-like macro cannot both be `morestack::prologue`: one module has one name for macros of either
+//! kind. Hence the second name.
 
 mod args;
+mod closure;
 mod entry;
 mod expand;
 mod function;
@@ -43,7 +47,7 @@ use quote::quote;
 ///
 /// It goes on free functions, associated functions, methods and trait methods with a body: generic or not, `unsafe`,
 /// `extern "C"`. It cannot go on a `const fn`, which has no stack to check at compile time, nor on an `async fn`, whose
-/// body runs in another function's frame.
+/// body runs in another function's frame. For closures there is [`with_prologue!`].
 ///
 /// Being preempted means that another green thread of the same OS thread may run before the function does. Where that is
 /// one too many, as while a `std::sync` lock is held or a thread-local is being initialised, call it in
@@ -53,11 +57,24 @@ use quote::quote;
 /// # `frame = BYTES`
 ///
 /// For functions whose frame is large, mostly because of arrays on the stack. `BYTES` is a constant expression, and at
-/// least the size of the frame: the sum of the locals and some room for temporaries and saved registers. It may not name
-/// the function's generic parameters.
+/// least the size of the frame: the sum of the locals and of the arguments that are passed by value, and some room for
+/// temporaries and saved registers. It may not name generic parameters.
 ///
-/// The body moves to an inner function. So `frame` cannot be used where the body needs the impl block around it: on
-/// methods with a `self` receiver, or where `Self` is named. Move such a body to a free function.
+/// The body moves to a closure that is called behind the check. It means there what it meant before, with four exceptions:
+///
+/// - Arguments that are not `Copy`, and what the body moves out of `self`, may have 4 KiB together: they pass through the
+///   frame of the function that checks. More is an error at compile time: take them by reference, or boxed.
+/// - `#[track_caller]` is refused.
+/// - A closure that is returned as `impl Fn(&T)` has to name the types of its arguments.
+/// - Backtraces show a frame or two more.
+///
+/// # `loops`
+///
+/// Checks at each turn of a loop too, if the loop contains a call, a macro or another loop. Others are too fast to be
+/// checked: a check in a loop over an array takes several times as long as the rest of it.
+///
+/// Calls that look like constructors do not count, loops inside macros are not found, and operators are not taken for
+/// calls. Where that is not enough, `morestack::checkpoint()` checks by hand.
 ///
 /// # Examples
 ///
@@ -67,6 +84,12 @@ use quote::quote;
 /// # pub mod __private {
 /// #     macro_rules! prologue { ($($_arg:tt)*) => {}; }
 /// #     pub(crate) use prologue;
+/// #     pub struct Outline<R>(std::marker::PhantomData<R>);
+/// #     impl<R> Outline<R> {
+/// #         pub fn new() -> Self { Outline(std::marker::PhantomData) }
+/// #         pub fn returned(&self) -> R { unreachable!() }
+/// #         pub fn run(self, body: impl FnOnce() -> R) -> R { body() }
+/// #     }
 /// # }
 /// # mod demo {
 /// use morestack_macros::prologue;
@@ -80,21 +103,72 @@ use quote::quote;
 ///     }
 /// }
 ///
-/// #[prologue(frame = 70 << 10)]
-/// fn checksum(fill: u8) -> u64 {
-///     let page = [fill; 64 << 10];
-///     page.iter().map(|&byte| u64::from(byte)).sum()
+/// struct Page([u8; 64 << 10]);
+///
+/// impl Page {
+///     #[prologue(frame = 2 * size_of::<Page>() + 512)]
+///     fn filled(fill: u8) -> Self {
+///         let mut page = Self([0; 64 << 10]);
+///         page.0.fill(fill);
+///         page
+///     }
+///
+///     #[prologue(loops)]
+///     fn checksum(&self) -> u64 {
+///         let mut sum = 0;
+///         for line in self.0.chunks(64) {
+///             for &byte in line {
+///                 sum += byte as u64; // not checked: a turn is one addition
+///             }
+///         }
+///         sum
+///     }
 /// }
 /// # pub fn main() {
 /// assert_eq!(ackermann(2, 3), 9);
-/// assert_eq!(checksum(1), 65536);
+/// assert_eq!(Page::filled(1).checksum(), 65536);
 /// # }
 /// # }
 /// # fn main() { demo::main() }
 /// ```
 #[proc_macro_attribute]
 pub fn prologue(args: TokenStream, item: TokenStream) -> TokenStream {
-    expand::expand(args.into(), item.into(), &morestack()).into()
+    expand::function(args.into(), item.into(), &morestack()).into()
+}
+
+/// Puts a stack check at the entry of a closure, as [`#[prologue]`](macro@prologue) does for functions.
+///
+/// `with_prologue!(|x| ..)` is the closure, with what it captures, `move` or not, and the types it names. In front of it
+/// stand the options of `#[prologue]`: `with_prologue!(frame = 64 << 10, loops, move |x| ..)`. `async` closures are refused.
+///
+/// ```
+/// # extern crate self as morestack;
+/// # #[doc(hidden)]
+/// # pub mod __private {
+/// #     macro_rules! prologue { ($($_arg:tt)*) => {}; }
+/// #     pub(crate) use prologue;
+/// # }
+/// # mod demo {
+/// use morestack_macros::with_prologue;
+///
+/// # pub fn main() {
+/// let limit = 10_u64;
+/// let collatz = with_prologue!(loops, |mut n: u64| -> u64 {
+///     let mut steps = 0;
+///     while n > limit {
+///         n = if n.is_multiple_of(2) { n / 2 } else { 3 * n + 1 };
+///         steps += 1;
+///     }
+///     steps
+/// });
+/// assert_eq!(collatz(27), 105);
+/// # }
+/// # }
+/// # fn main() { demo::main() }
+/// ```
+#[proc_macro]
+pub fn with_prologue(input: TokenStream) -> TokenStream {
+    expand::closure(input.into(), &morestack()).into()
 }
 
 /// Runs `main` as the first green thread of the global runtime.

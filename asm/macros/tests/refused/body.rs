@@ -1,10 +1,26 @@
 extern crate self as morestack;
 
-use morestack_macros::prologue;
+use morestack_macros::{prologue, with_prologue};
 
 pub mod __private {
     macro_rules! prologue { ($($_arg:tt)*) => {}; }
     pub(crate) use prologue;
+
+    pub struct Outline<R>(std::marker::PhantomData<R>);
+
+    impl<R> Outline<R> {
+        pub fn new() -> Self {
+            Outline(std::marker::PhantomData)
+        }
+
+        pub fn returned(&self) -> R {
+            unreachable!()
+        }
+
+        pub fn run(self, body: impl FnOnce() -> R) -> R {
+            body()
+        }
+    }
 }
 
 #[prologue]
@@ -17,4 +33,30 @@ fn framed(x: u32) -> u32 {
     x + missing
 }
 
-fn main() {}
+#[prologue(frame = 4096)]
+fn framed_tail() -> u32 {
+    "text"
+}
+
+#[prologue(frame = 4096)]
+fn framed_return(x: bool) -> u32 {
+    if x {
+        return "text";
+    }
+    1
+}
+
+#[prologue(frame = 4096)]
+fn framed_nothing() -> u32 {}
+
+#[prologue(loops)]
+fn looped() {
+    for x in 0..3 {
+        drop(x + "text");
+    }
+}
+
+fn main() {
+    let closure = with_prologue!(frame = 4096, |x: u32| -> u32 { x.missing() });
+    closure("text");
+}
