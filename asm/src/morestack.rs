@@ -30,6 +30,7 @@
 //! | g0's stack | a stale `STACK_PREEMPT` is replaced by g0's guard; a real lack of room is fatal and named |
 //! | the signal stack | the check says nothing about it: goes on while there is room, else fatal and named |
 //! | any other stack (a library's own coroutines) | goes on: its owner guards it |
+//! | a thread without `g` that another image's runtime owns | that image's `morestack` decides, unless this image is unwinding or the check is automatic |
 //! | a thread without `g` | goes on |
 //!
 //! # Unwinding
@@ -41,6 +42,8 @@ use core::arch::naked_asm;
 
 use crate::layout::*;
 use crate::side::{side, swap_side};
+use crate::split::AUTOMATIC;
+use crate::tls::owner;
 use crate::{getg, set_stackguard};
 
 /// What `newstack` may leave in `sched.ret`: a function that unwinds out of the function whose check failed.
@@ -93,6 +96,7 @@ macro_rules! enter_newstack {
             // Not on a green thread's stack.
             "3:\n",
             "mov rdi, rsp\n",
+            "mov rsi, r9\n",
             "call {refuse}\n",
             "xor eax, eax\n",
         )
@@ -157,10 +161,17 @@ pub fn is_morestack(function: usize) -> bool {
 /// Bytes that must be left of the signal stack: the message below needs some 2 KB.
 const SIGNAL_GUARD: usize = 8 << 10;
 
-/// A check failed on a stack that `morestack` does not grow. Returns where the failure means nothing there.
-pub(crate) extern "C" fn refuse(sp: usize) {
+/// A check failed on a stack that this image's `morestack` does not grow. Returns where the failure means nothing there.
+/// `check` is what `newstack` would be told.
+pub(crate) extern "C-unwind" fn refuse(sp: usize, check: usize) {
     let g = getg();
     if g.is_null() {
+        // The owner cannot see that this image is unwinding: the panic count is a thread-local of each copy of std. And it would
+        // answer an automatic check with a segment, which is for the one that is suspended in `__morestack`.
+        let asks = check & AUTOMATIC == 0 && !std::thread::panicking();
+        if let Some(morestack) = owner().filter(|_| asks) {
+            morestack(check);
+        }
         return;
     }
     // SAFETY: a non-null `g` is running on this thread, so it, its M and g0 are alive.

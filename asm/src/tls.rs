@@ -1,9 +1,16 @@
-//! The two words that each OS thread has: `g`, and the live `stackguard0`.
+//! The words that each OS thread has: `g`, the live `stackguard0`, and whose thread it is.
 //!
 //! | word | where | value |
 //! |---|---|---|
 //! | `g` | `fs:[morestack_g]`, an initial-exec TLS variable of ours | the running `GHead`; g0's on a scheduler stack; null on threads that run no green threads |
 //! | live `stackguard0` | `fs:[0x70]`, `__private_ss` of glibc's thread control block, kept there for split stacks | the running `GHead`'s guard, or `STACK_PREEMPT`, or 0 on threads that run no green threads |
+//! | owner | `fs:[0x68]`, the last of `__private_tm` there, kept for transactional memory; libitm uses the first two | the [`morestack`](crate::morestack()) of the image whose runtime the thread works for, or 0 |
+//!
+//! # Several images
+//!
+//! A `cdylib` that uses this crate has a copy of it, with a `morestack_g` of its own, which is null on the threads of the
+//! program's runtime. Its checks read the live guard, which there is one of. When one fails, its `morestack` finds no `g`, and
+//! asks the owner's. The word says that to any copy of this crate; what it points to takes the frame's size in `rdi`.
 //!
 //! # Why every access is assembly
 //!
@@ -19,6 +26,7 @@
 //! request that lands on the next green thread is recognised as stale by `newstack`, which knows for which tick it was.
 
 use core::arch::{asm, global_asm};
+use core::mem::transmute;
 use core::sync::atomic::AtomicUsize;
 
 use crate::layout::GHead;
@@ -51,7 +59,7 @@ pub fn getg() -> *mut GHead {
     g
 }
 
-/// Makes `g` the running `G` of this OS thread.
+/// Makes `g` the running `G` of this OS thread, and this image the owner of the thread; or nobody, with null.
 ///
 /// # Safety
 ///
@@ -59,16 +67,31 @@ pub fn getg() -> *mut GHead {
 /// own stack. `g` must outlive the time in between.
 #[inline(always)]
 pub unsafe fn setg(g: *mut GHead) {
-    // SAFETY: as in `getg`; the caller vouches for `g`.
+    let owner = if g.is_null() { 0 } else { crate::morestack as *const () as usize };
+    // The owner first: a signal handler whose check fails here must not be sent from an image without `g` to the same image.
+    // SAFETY: as in `getg`; the caller vouches for `g`. The other word is of those that glibc keeps for transactional memory.
     unsafe {
         asm!(
             "mov {t}, qword ptr [rip + morestack_g@GOTTPOFF]",
+            "mov qword ptr fs:[0x68], {owner}",
             "mov qword ptr fs:[{t}], {g}",
             t = out(reg) _,
             g = in(reg) g,
+            owner = in(reg) owner,
             options(nostack, preserves_flags),
         );
     }
+}
+
+/// The `morestack` of the image that owns this thread.
+pub(crate) fn owner() -> Option<extern "C-unwind" fn(usize)> {
+    let owner: usize;
+    // SAFETY: reads one word of this thread's control block.
+    unsafe {
+        asm!("mov {}, qword ptr fs:[0x68]", out(reg) owner, options(nostack, preserves_flags, readonly));
+    }
+    // SAFETY: `setg` of some image left it, or nobody did, and then it is 0.
+    unsafe { transmute(owner) }
 }
 
 /// Reads the live `stackguard0`.

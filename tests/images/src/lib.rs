@@ -1,0 +1,5 @@
+//! The functions as a shared object.
+
+#![no_std]
+
+mod functions;
