@@ -12,6 +12,7 @@ const NAMES: [&str; 19] = [
     "skynet",
     "timers",
     "preemption_cost",
+    "prologue",
     "tail_latency",
     "stack_alloc",
     "copystack",

@@ -12,6 +12,7 @@ mod mutex;
 mod peers;
 mod pingpong;
 mod preemption_cost;
+mod prologue;
 mod recursion;
 mod segment_call;
 mod skynet;
@@ -54,6 +55,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     skynet::BENCHMARK,
     timers::BENCHMARK,
     preemption_cost::BENCHMARK,
+    prologue::BENCHMARK,
     tail_latency::BENCHMARK,
     stack_alloc::BENCHMARK,
     copystack::BENCHMARK,
