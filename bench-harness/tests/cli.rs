@@ -68,6 +68,10 @@ fn quick_run_with_json() {
     assert_eq!(report["repetitions"], 2);
     for name in NAMES {
         assert!(stdout.contains(&format!("{name}: ")), "{stdout}");
+        if name == "segment_call" {
+            // Of programs that `cargo morestack` builds, and this is none.
+            continue;
+        }
         let entry = report["benchmarks"].as_array().and_then(|all| all.iter().find(|entry| entry["name"] == name));
         let entry = entry.unwrap_or_else(|| panic!("{name} is missing: {report}"));
         for contender in entry["contenders"].as_array().expect("a list") {
