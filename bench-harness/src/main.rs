@@ -13,6 +13,8 @@
 //! other means, and their repetitions are interleaved: what slows the machine down for a while slows down all of them.
 //!
 //! Bad arguments give one line and the exit code 2.
+//!
+//! What can be held to a budget is counted in instructions: `cargo bench -p morestack-bench --bench instructions`.
 
 mod benchmarks;
 mod child;
