@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "yield",
     "spawn_join",
     "pingpong",
