@@ -5,10 +5,10 @@
 //! means nothing here.
 
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cli::Config;
+use crate::halt::Halt;
 use crate::memory;
 use crate::record::Recorder;
 
@@ -49,18 +49,13 @@ pub struct Capacity {
 }
 
 /// Runs the closed loop. `submit` starts one more request, which `recorder` counts when it ends.
-pub fn measure(
-    in_flight: u64,
-    recorder: &Recorder,
-    halt: &AtomicBool,
-    mut submit: impl FnMut(),
-) -> Result<Capacity, String> {
+pub fn measure(in_flight: u64, recorder: &Recorder, halt: &Halt, mut submit: impl FnMut()) -> Result<Capacity, String> {
     let mut issued = 0;
     // Keeps the loop closed until `done(nanoseconds, completions)`. Returns both, as they were then.
     let mut turn = |done: &dyn Fn(u64, u64) -> bool| loop {
         let completed = recorder.completed();
         let now = recorder.now();
-        if done(now, completed) || halt.load(Ordering::Relaxed) {
+        if done(now, completed) || halt.is_set() {
             return (now, completed);
         }
         while issued - completed < in_flight {
@@ -79,7 +74,7 @@ pub fn measure(
         _ => true,
     });
     let (measured, completions) = (until - from, after - before);
-    if completions < LEAST && !halt.load(Ordering::Relaxed) {
+    if completions < LEAST && !halt.is_set() {
         return Err(format!(
             "only {completions} requests completed in {:.1}s, too few to tell the capacity: give --rate instead of --load",
             measured as f64 / 1e9
@@ -112,10 +107,10 @@ mod tests {
     #[test]
     fn one_worker_completes_as_many_as_its_work_allows() {
         let service = Service::Fixed(50_000);
-        let calibration = Calibration::measure(&service, None);
+        let calibration = Calibration::measure(None, None);
         let recorder = Recorder::new(Instant::now(), &[Class::Ordinary]);
         let mut schedule = Schedule::new(Plan { seed: 1, rate: 1.0, service, deep: None });
-        let found = measure(1, &recorder, &AtomicBool::new(false), || {
+        let found = measure(1, &recorder, &Halt::default(), || {
             let arrival = schedule.next().unwrap();
             Job::new(&arrival, false, &calibration).serve(&recorder);
         })

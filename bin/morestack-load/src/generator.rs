@@ -16,9 +16,9 @@
 //! sleep takes tens of microseconds. At a rate with shorter gaps it spins throughout, which is why workers leave it a
 //! CPU.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::halt::Halt;
 use crate::record::{Hdr, histogram};
 use crate::schedule::Arrival;
 
@@ -32,8 +32,20 @@ pub struct Issued {
     pub total: u64,
     /// Those after the warm-up.
     pub measured: u64,
-    /// How late they were submitted, in nanoseconds.
+    /// The generator's error: how late they were submitted, in nanoseconds.
     pub lag: Hdr,
+    /// Until when arrivals were submitted, in nanoseconds from the beginning: to the end of the window, or to the halt.
+    pub until: u64,
+}
+
+impl Issued {
+    /// Adds another part's.
+    pub fn add(&mut self, other: &Issued) {
+        self.total += other.total;
+        self.measured += other.measured;
+        self.lag.add(&other.lag).expect("all have the same bounds");
+        self.until = self.until.max(other.until);
+    }
 }
 
 /// When a run begins, is measured and ends.
@@ -47,20 +59,21 @@ pub struct Window {
     pub end: u64,
 }
 
-/// Submits the schedule's requests at their intended arrivals until the window ends, or until `halt` is set.
+/// Submits the schedule's requests at their intended arrivals until the window or the schedule ends, or until `halt` is set.
 ///
 /// `submit` gets each arrival, and whether it is measured.
 pub fn drive(
     schedule: impl Iterator<Item = Arrival>,
     window: Window,
-    halt: &AtomicBool,
+    halt: &Halt,
     mut submit: impl FnMut(&Arrival, bool),
 ) -> Issued {
     least_timer_slack();
-    let mut issued = Issued { total: 0, measured: 0, lag: histogram() };
+    let mut issued = Issued { total: 0, measured: 0, lag: histogram(), until: window.end };
     for arrival in schedule.take_while(|arrival| arrival.at < window.end) {
         let now = wait_until(window.origin, arrival.at);
-        if halt.load(Ordering::Relaxed) {
+        if halt.is_set() {
+            issued.until = now.min(window.end);
             break;
         }
         let measured = arrival.at >= window.warm;
@@ -100,6 +113,7 @@ fn least_timer_slack() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::halt::Reason;
     use crate::job::Job;
     use crate::record::Recorder;
     use crate::schedule::{Plan, Schedule};
@@ -118,11 +132,11 @@ mod tests {
 
     #[test]
     fn a_stalled_generator_cannot_hide() {
-        let calibration = Calibration::measure(&Service::Fixed(1_000), None);
+        let calibration = Calibration::measure(None, None);
         let window = window(0, 100 * MS);
         let recorder = Recorder::new(window.origin, &[Class::Ordinary]);
         let mut stalled = false;
-        let issued = drive(schedule(2_000.0), window, &AtomicBool::new(false), |arrival, measured| {
+        let issued = drive(schedule(2_000.0), window, &Halt::default(), |arrival, measured| {
             if !stalled {
                 std::thread::sleep(Duration::from_millis(50));
                 stalled = true;
@@ -144,7 +158,7 @@ mod tests {
         let expected = schedule(5_000.0).take_while(|a| a.at < 100 * MS).count() as u64;
         let window = window(40 * MS, 100 * MS);
         let mut seen = Vec::new();
-        let issued = drive(schedule(5_000.0), window, &AtomicBool::new(false), |arrival, measured| {
+        let issued = drive(schedule(5_000.0), window, &Halt::default(), |arrival, measured| {
             let now = window.origin.elapsed().as_nanos() as u64;
             assert!(now >= arrival.at);
             seen.push((arrival.at, measured));
@@ -157,11 +171,13 @@ mod tests {
 
     #[test]
     fn a_halt_ends_the_run() {
-        let halt = AtomicBool::new(false);
+        let halt = Halt::default();
         let mut submitted = 0;
         let issued = drive(schedule(1e6), window(0, 1_000 * MS), &halt, |_, _| {
             submitted += 1;
-            halt.store(submitted == 10, Ordering::Relaxed);
+            if submitted == 10 {
+                halt.set(Reason::Interrupted);
+            }
         });
         assert_eq!((issued.total, issued.measured), (10, 10));
     }

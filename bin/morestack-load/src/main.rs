@@ -6,33 +6,44 @@
 //! | `cli` | options, and what is refused |
 //! | `units` | times, sizes, shares and counts as people write them |
 //! | `service` | the distribution of service demands |
-//! | `schedule` | which request arrives when, from the seed |
+//! | `trace` | arrivals and services from a file |
+//! | `schedule` | which request arrives when, from the seed or a trace |
 //! | `work` | the CPU work of a request, calibrated |
 //! | `job` | what one request carries |
 //! | `generator` | the open loop |
 //! | `capacity` | the closed loop that finds what the workers can do |
-//! | `executor` | the scheduler under load |
+//! | `executor` | Morestack, and the peers |
 //! | `record` | histograms of latency and slowdown |
 //! | `memory` | what is left, and the peak |
-//! | `run` | one run, from its options to its outcome |
+//! | `halt` | Ctrl-C |
+//! | `contest` | one measurement: parts of a schedule, in turn on each executor |
+//! | `run` `sweep` | the commands |
 //! | `progress` | a bar on a terminal |
-//! | `report` | the table and the JSON |
+//! | `report` | the table, the JSON, the percentiles |
+//! | `page` | charts, and the page they are on |
+//! | `sink` | files |
 //!
-//! Exit codes: 0, all requests completed; 1, the run failed or lost requests; 2, the options were refused. Every failure
-//! is one line on the standard error.
+//! Exit codes: 0, all requests completed; 1, the run failed or lost requests; 2, the options were refused; 130, interrupted,
+//! with the results so far. Every failure is one line on the standard error.
 
 mod capacity;
 mod cli;
+mod contest;
 mod executor;
 mod generator;
+mod halt;
 mod job;
 mod memory;
+mod page;
 mod progress;
 mod record;
 mod report;
 mod run;
 mod schedule;
 mod service;
+mod sink;
+mod sweep;
+mod trace;
 mod units;
 mod work;
 
@@ -44,27 +55,44 @@ use anstyle::{AnsiColor, Style};
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::cli::{Cli, Command, Config};
-use crate::report::{Report, Sink};
+use crate::cli::{Cli, Command};
 
 /// Why the program ends, and with which code.
+#[derive(Debug)]
 enum Failure {
     /// The options were refused.
     Refused(String),
     /// The run failed.
     Failed(String),
+    /// The user ended it: what became of the results.
+    Interrupted(&'static str),
+}
+
+impl Failure {
+    fn unwritable(error: io::Error) -> Failure {
+        Failure::Failed(format!("cannot write the report: {error}"))
+    }
+}
+
+impl From<String> for Failure {
+    fn from(line: String) -> Failure {
+        Failure::Failed(line)
+    }
 }
 
 fn main() -> ExitCode {
-    let options = match parse() {
-        Ok(Command::Run(options)) => options,
+    let outcome = match parse() {
+        Ok(Command::Run(options)) => options.check().map_err(Failure::Refused).and_then(|run| run::execute(&run)),
+        Ok(Command::Sweep(options)) => {
+            options.check().map_err(Failure::Refused).and_then(|sweep| sweep::execute(&sweep))
+        }
         Err(code) => return code,
     };
-    let outcome = options.config().map_err(Failure::Refused).and_then(|config| execute(&config));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Refused(line)) => fail(&line, 2),
         Err(Failure::Failed(line)) => fail(&line, 1),
+        Err(Failure::Interrupted(results)) => fail(&format!("interrupted: {results}"), halt::INTERRUPTED),
     }
 }
 
@@ -90,38 +118,6 @@ fn parse() -> Result<Command, ExitCode> {
             _ => fail(&cli::one_line(&error), 2),
         }),
     }
-}
-
-fn execute(config: &Config) -> Result<(), Failure> {
-    let sink = match &config.json {
-        Some(path) => Some(
-            Sink::open(path)
-                .map_err(|error| Failure::Refused(format!("cannot write --json {}: {error}", path.display())))?,
-        ),
-        None => None,
-    };
-    // JSON on the standard output is for a program to read: the table moves aside.
-    let mut out: Box<dyn Write> = match sink {
-        Some(Sink::Stdout) => Box::new(anstream::stderr()),
-        _ => Box::new(anstream::stdout()),
-    };
-    let mut said = Ok(());
-    let outcome = run::run(config, |capacity| said = writeln!(out, "{}\n", report::capacity_line(capacity)));
-    said.map_err(unwritable)?;
-    let outcome = outcome.map_err(Failure::Failed)?;
-    let report = Report::new(config, &outcome);
-    write!(out, "{}", report.table()).and_then(|()| out.flush()).map_err(unwritable)?;
-    if let Some(sink) = sink {
-        sink.write(&report).map_err(unwritable)?;
-    }
-    match outcome.lost {
-        0 => Ok(()),
-        lost => Err(Failure::Failed(run::lost_line(lost, outcome.issued.total))),
-    }
-}
-
-fn unwritable(error: io::Error) -> Failure {
-    Failure::Failed(format!("cannot write the report: {error}"))
 }
 
 fn fail(line: &str, code: u8) -> ExitCode {

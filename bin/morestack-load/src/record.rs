@@ -19,7 +19,7 @@
 //! them all.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 use hdrhistogram::Histogram;
@@ -67,7 +67,9 @@ impl Tally {
 
 /// Where completions go.
 pub struct Recorder {
-    origin: Instant,
+    base: Instant,
+    /// Nanoseconds from the base: when the run begins.
+    origin: AtomicU64,
     classes: Vec<Class>,
     stripes: Box<[CachePadded<Stripe>]>,
 }
@@ -92,6 +94,17 @@ pub struct Recording {
     pub last: u64,
 }
 
+impl Recording {
+    /// Adds what another recorder of the same classes has recorded.
+    pub fn add(&mut self, other: &Recording) {
+        self.all.add(&other.all);
+        for ((_, tally), (_, more)) in self.classes.iter_mut().zip(&other.classes) {
+            tally.add(more);
+        }
+        self.last = self.last.max(other.last);
+    }
+}
+
 impl Recorder {
     /// A recorder of these classes, for a run that begins at `origin`.
     pub fn new(origin: Instant, classes: &[Class]) -> Recorder {
@@ -101,17 +114,34 @@ impl Recorder {
                 record: Mutex::new(Record { classes: vec![Tally::new(); classes.len()], last: 0 }),
             })
         };
-        Recorder { origin, classes: classes.to_vec(), stripes: (0..num_cpus::get()).map(|_| stripe()).collect() }
+        Recorder {
+            base: origin,
+            origin: AtomicU64::new(0),
+            classes: classes.to_vec(),
+            stripes: (0..num_cpus::get()).map(|_| stripe()).collect(),
+        }
+    }
+
+    /// Forgets all, for a run that begins after `lead`. Nothing may be in flight.
+    pub fn restart(&self, lead: Duration) {
+        for stripe in &self.stripes {
+            stripe.completed.store(0, Ordering::Relaxed);
+            let mut record = stripe.record.lock();
+            record.classes.fill_with(Tally::new);
+            record.last = 0;
+        }
+        self.origin.store((self.base.elapsed() + lead).as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// When the run begins.
     pub fn origin(&self) -> Instant {
-        self.origin
+        self.base + Duration::from_nanos(self.origin.load(Ordering::Relaxed))
     }
 
     /// Nanoseconds since the run began; 0 before.
     pub fn now(&self) -> u64 {
-        self.origin.elapsed().as_nanos() as u64
+        // Whoever runs a request was handed it after the origin was stored.
+        (self.base.elapsed().as_nanos() as u64).saturating_sub(self.origin.load(Ordering::Relaxed))
     }
 
     /// Records the end of a job: it is now.
@@ -169,7 +199,7 @@ fn current_cpu() -> usize {
 mod tests {
     use super::*;
     use crate::schedule::Arrival;
-    use crate::service::{Demand, Service};
+    use crate::service::Demand;
     use crate::work::Calibration;
 
     fn job(intended: u64, class: Class, measured: bool, calibration: &Calibration) -> Job {
@@ -179,7 +209,7 @@ mod tests {
 
     #[test]
     fn many_threads_lose_nothing() {
-        let calibration = Calibration::measure(&Service::Fixed(1_000), None);
+        let calibration = Calibration::measure(None, None);
         let recorder = Recorder::new(Instant::now(), &[Class::Short, Class::Long]);
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -201,8 +231,8 @@ mod tests {
 
     #[test]
     fn latency_and_slowdown_agree() {
-        let calibration = Calibration::measure(&Service::Fixed(1_000), None);
-        let origin = Instant::now() - std::time::Duration::from_millis(50);
+        let calibration = Calibration::measure(None, None);
+        let origin = Instant::now() - Duration::from_millis(50);
         let recorder = Recorder::new(origin, &[Class::Ordinary]);
         let job = job(10_000_000, Class::Ordinary, true, &calibration);
         recorder.complete(&job);

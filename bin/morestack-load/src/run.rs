@@ -1,266 +1,90 @@
-//! One run, from its options to its outcome.
-//!
-//! ```text
-//!   calibrate ─► [capacity] ─► warm-up ─► measured ─► drain ─► outcome
-//!                closed loop   └── open loop, one schedule ──┘
-//! ```
-//!
-//! Each loop has a runtime and a recorder of its own, so that nothing of the capacity measurement (its stacks, its
-//! counters, its peak of memory) is in the run's figures.
-//!
-//! # Threads
-//!
-//! The generator is a thread; the one that called is free to show progress and to watch the memory. It halts the
-//! generator when memory runs short.
-//!
-//! # The end
-//!
-//! After the last arrival the run waits until as many requests have completed as were submitted. It gives up when
-//! nothing at all completes for [`PATIENCE`]: then requests are lost, and the outcome says how many. A backlog that is
-//! still being worked off is not a loss, however long it takes.
+//! The command `run`: from the options to the report.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, ScopedJoinHandle};
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::path::PathBuf;
 
-use crate::capacity::{self, Capacity};
-use crate::cli::{Config, Offered};
-use crate::executor::{Counters, Executor};
-use crate::generator::{self, Issued, Window};
-use crate::job::Job;
-use crate::memory;
+use crate::Failure;
+use crate::cli::Run;
+use crate::contest::{self, Outcome};
+use crate::executor::Contender;
+use crate::halt;
 use crate::progress::Progress;
-use crate::record::{Recorder, Recording};
-use crate::schedule::{Plan, Schedule};
-use crate::units;
-use crate::work::Calibration;
+use crate::report::{self, Report};
+use crate::sink::Sink;
 
-/// How long a drain goes on without a completion: many times the longest service there is. Less under test, where it is
-/// waited out.
-const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 30_000 });
-
-/// Between the start of the generator's thread and the first arrival: enough for the thread to be there.
-const LEAD: Duration = Duration::from_millis(5);
-
-/// Between two looks at progress and memory. Requests that take memory as fast as pages can be cleared take some hundred
-/// MiB meanwhile.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// What came of a run.
-pub struct Outcome {
-    /// What the capacity measurement found, if there was one.
-    pub capacity: Option<Capacity>,
-    /// What was submitted.
-    pub issued: Issued,
-    /// Requests that did not complete, the warm-up's included.
-    pub lost: u64,
-    /// What was recorded.
-    pub recording: Recording,
-    /// What the scheduler did from the end of the warm-up on.
-    pub counters: Counters,
-    /// The peak of resident memory, in bytes.
-    pub rss_peak: u64,
+/// Where everything goes but the table. All are open before the run, so that one that cannot be written is known in time.
+struct Sinks {
+    json: Option<Sink>,
+    html: Option<Sink>,
+    hgrm: Vec<(Contender, Sink)>,
 }
 
-/// Runs what the options ask for. `found` is told the capacity as soon as it is known.
-pub fn run(config: &Config, found: impl FnOnce(&Capacity)) -> Result<Outcome, String> {
-    let calibration = Calibration::measure(&config.service, config.deep.map(|deep| deep.bytes));
-    let (capacity, rate) = match config.offered {
-        Offered::Rate(rate) => (None, rate),
-        Offered::Load(load) => {
-            let capacity = measure_capacity(config, &calibration)?;
-            found(&capacity);
-            (Some(capacity), capacity.rps * load)
+impl Sinks {
+    fn open(run: &Run) -> Result<Sinks, Failure> {
+        let open = |option, path: &Option<PathBuf>| {
+            path.as_deref().map(|path| Sink::open(option, path)).transpose().map_err(Failure::Refused)
+        };
+        let mut hgrm = Vec::new();
+        for contender in run.contenders.iter().filter(|_| run.hgrm.is_some()) {
+            let path = run.hgrm.as_deref().expect("there is a path");
+            // A plotter draws one curve per file.
+            let path = match run.contenders.len() {
+                1 => path.to_path_buf(),
+                _ => path.with_extension(format!("{}.hgrm", contender.kind.name())),
+            };
+            hgrm.push((*contender, Sink::open("--hgrm", &path).map_err(Failure::Refused)?));
         }
+        Ok(Sinks { json: open("--json", &run.json)?, html: open("--html", &run.html)?, hgrm })
+    }
+}
+
+/// Runs it.
+pub fn execute(run: &Run) -> Result<(), Failure> {
+    let sinks = Sinks::open(run)?;
+    // JSON on the standard output is for a program to read: the table moves aside.
+    let mut out: Box<dyn Write> = match sinks.json {
+        Some(Sink::Stdout) => Box::new(anstream::stderr()),
+        _ => Box::new(anstream::stdout()),
     };
-    memory::reset_peak_rss();
-    open_loop(config, &calibration, capacity, rate)
-}
-
-fn measure_capacity(config: &Config, calibration: &Calibration) -> Result<Capacity, String> {
-    let executor = Executor::new(config)?;
-    let recorder = recorder(config, Duration::ZERO);
-    let mut schedule = Schedule::new(plan(config, 1.0));
-    let in_flight = capacity::in_flight(config);
-    let progress = Progress::new(config.progress, "capacity", capacity::MEASURE);
-
-    let capacity = supervise(config, recorder, &progress, |halt| {
-        let capacity = capacity::measure(in_flight, recorder, halt, || {
-            let arrival = schedule.next().expect("a schedule is endless");
-            // Recorded like any other: recording is part of what a request costs.
-            executor.submit(Job::new(&arrival, true, calibration), recorder);
-        })?;
-        match drain(capacity.issued, recorder, halt) {
-            0 => Ok(capacity),
-            lost => Err(lost_line(lost, capacity.issued)),
-        }
-    });
-    match capacity.flatten() {
-        Ok(capacity) => executor.shutdown().map(|()| capacity),
-        Err(line) => {
-            executor.abandon();
-            Err(line)
-        }
+    halt::listen().map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
+    let ground = contest::prepare(&run.config, run.offered, run.contenders[0])?;
+    if let Some(capacity) = &ground.capacity {
+        writeln!(out, "{}\n", report::capacity_line(capacity)).map_err(Failure::unwritable)?;
     }
-}
-
-fn open_loop(
-    config: &Config,
-    calibration: &Calibration,
-    capacity: Option<Capacity>,
-    rate: f64,
-) -> Result<Outcome, String> {
-    let executor = Executor::new(config)?;
-    let recorder = recorder(config, LEAD);
-    let window = Window { origin: recorder.origin(), warm: config.warmup, end: config.warmup + config.duration };
-    let progress = Progress::new(config.progress, "run", window.end);
-
-    let phase = supervise(config, recorder, &progress, |halt| {
-        let mut before = None;
-        let schedule = Schedule::new(plan(config, rate));
-        let issued = generator::drive(schedule, window, halt, |arrival, measured| {
-            if measured && before.is_none() {
-                before = Some(executor.counters());
-            }
-            executor.submit(Job::new(arrival, measured, calibration), recorder);
-        });
-        let lost = drain(issued.total, recorder, halt);
-        (issued, lost, before.unwrap_or_default())
-    });
-    let (issued, lost, before) = match phase {
-        Ok(ended) => ended,
-        Err(line) => {
-            executor.abandon();
-            return Err(line);
-        }
-    };
-    let outcome = Outcome {
-        capacity,
-        issued,
-        lost,
-        recording: recorder.recording(),
-        counters: executor.counters().since(&before),
-        rss_peak: memory::peak_rss(),
-    };
-    if lost == 0 {
-        executor.shutdown()?;
-    } else {
-        executor.abandon();
-    }
-    Ok(outcome)
-}
-
-/// The line that reports a loss.
-pub fn lost_line(lost: u64, issued: u64) -> String {
-    format!(
-        "{} of {} requests did not complete: none did in the last {}s",
-        units::count(lost),
-        units::count(issued),
-        PATIENCE.as_secs()
-    )
-}
-
-/// Runs a phase on a thread of its own, and meanwhile shows progress and watches the memory. A phase that is told to
-/// halt has failed, whatever it returns.
-fn supervise<T: Send>(
-    config: &Config,
-    recorder: &Recorder,
-    progress: &Progress,
-    phase: impl FnOnce(&AtomicBool) -> T + Send,
-) -> Result<T, String> {
-    let halt = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let generator = thread::Builder::new().name("generator".into());
-        let generator: ScopedJoinHandle<T> = generator
-            .spawn_scoped(scope, || {
-                if config.pin {
-                    keep_clear_of(config.workers);
-                }
-                phase(&halt)
-            })
-            .map_err(|error| format!("cannot start the generator's thread: {error}"))?;
-        while !generator.is_finished() {
-            thread::sleep(LOOK);
-            progress.show(recorder.now(), recorder.completed());
-            if memory::is_short() {
-                halt.store(true, Ordering::Relaxed);
-            }
-        }
-        let result = generator.join().map_err(|_| "the generator panicked".to_string())?;
-        if halt.load(Ordering::Relaxed) {
-            return Err("memory ran short: more requests arrive than complete, lower --rate, --load or --deep".into());
-        }
-        Ok(result)
-    })
-}
-
-/// Pins the calling thread to the last CPU, if the workers leave it. They are pinned from the first on.
-fn keep_clear_of(workers: usize) {
-    let cpus = core_affinity::get_core_ids().unwrap_or_default();
-    if let Some(last) = cpus.last().filter(|_| workers < cpus.len()) {
-        core_affinity::set_for_current(*last);
-    }
-}
-
-/// Waits for `issued` completions. Returns how many are missing when nothing happens any more, or at a halt.
-fn drain(issued: u64, recorder: &Recorder, halt: &AtomicBool) -> u64 {
-    let mut completed = recorder.completed();
-    let mut last_progress = Instant::now();
-    while completed < issued && last_progress.elapsed() < PATIENCE && !halt.load(Ordering::Relaxed) {
-        thread::sleep(Duration::from_millis(1));
-        let now = recorder.completed();
-        if now > completed {
-            completed = now;
-            last_progress = Instant::now();
-        }
-    }
-    issued - completed
-}
-
-/// A recorder whose run begins after `lead`. Requests refer to it from green threads that may outlive the run if they
-/// hang; counting references instead would make all workers and the generator write to one cache line per request.
-fn recorder(config: &Config, lead: Duration) -> &'static Recorder {
-    Box::leak(Box::new(Recorder::new(Instant::now() + lead, &config.classes())))
-}
-
-fn plan(config: &Config, rate: f64) -> Plan {
-    Plan { seed: config.seed, rate, service: config.service, deep: config.deep.map(|deep| deep.share) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schedule::Arrival;
-    use crate::service::{Class, Demand, Service};
-
-    fn completed(n: u64) -> Recorder {
-        let calibration = Calibration::measure(&Service::Fixed(1_000), None);
-        let recorder = Recorder::new(Instant::now(), &[Class::Ordinary]);
-        let arrival = Arrival { at: 0, demand: Demand::Time(1_000), class: Class::Ordinary };
-        for _ in 0..n {
-            Job::new(&arrival, true, &calibration).serve(&recorder);
-        }
-        recorder
+    let (config, contenders) = (&run.config, &run.contenders);
+    let alone = contenders.len() == 1;
+    let parts = if alone { 1 } else { contest::PARTS };
+    let mut progress = Progress::new(config.progress, contest::length(config, parts, contenders.len()));
+    let label = |contender: &Contender| if alone { "run".into() } else { contender.to_string() };
+    let outcomes = contest::contest(config, &ground, contenders, parts, &mut progress, &mut 0, label)?;
+    drop(progress);
+    let played = run.contenders.iter().zip(outcomes);
+    let outcomes: Vec<(Contender, Outcome)> = played.filter_map(|(c, outcome)| Some((*c, outcome?))).collect();
+    if outcomes.first().is_none_or(|(_, own)| own.interrupted && own.issued.measured == 0) {
+        return Err(Failure::Interrupted("before anything was measured"));
     }
 
-    #[test]
-    fn a_drain_ends_with_the_last_completion() {
-        let (recorder, halt) = (completed(3), AtomicBool::new(false));
-        let begun = Instant::now();
-        assert_eq!(drain(3, &recorder, &halt), 0);
-        assert!(begun.elapsed() < PATIENCE);
+    let report = Report::new(run, &ground, &outcomes);
+    write!(out, "{}", report::table(&report)).and_then(|()| out.flush()).map_err(Failure::unwritable)?;
+    if let Some(sink) = sinks.json {
+        sink.write(&report.json()).map_err(Failure::unwritable)?;
     }
-
-    #[test]
-    fn a_loss_is_found_when_patience_ends() {
-        let (recorder, halt) = (completed(3), AtomicBool::new(false));
-        let begun = Instant::now();
-        assert_eq!(drain(5, &recorder, &halt), 2);
-        assert!(begun.elapsed() >= PATIENCE);
-
-        halt.store(true, Ordering::Relaxed);
-        let begun = Instant::now();
-        assert_eq!(drain(5, &recorder, &halt), 2);
-        assert!(begun.elapsed() < PATIENCE);
+    if let Some(sink) = sinks.html {
+        sink.write(&report.page(&outcomes)).map_err(Failure::unwritable)?;
+    }
+    for (contender, sink) in sinks.hgrm {
+        if let Some((_, outcome)) = outcomes.iter().find(|(played, _)| *played == contender) {
+            sink.write(&report::hgrm(&outcome.recording.all.latency)).map_err(Failure::unwritable)?;
+        }
+    }
+    if outcomes.iter().any(|(_, outcome)| outcome.interrupted) {
+        return Err(Failure::Interrupted("the results are those so far"));
+    }
+    match outcomes.iter().find(|(_, outcome)| outcome.missing > 0) {
+        None => Ok(()),
+        Some((contender, outcome)) => {
+            let line = contest::lost_line(outcome.missing, outcome.issued.total);
+            Err(Failure::Failed(format!("{contender}: {line}")))
+        }
     }
 }

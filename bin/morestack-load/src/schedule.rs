@@ -21,11 +21,14 @@
 //! Requests are drawn as they are needed. A schedule that is kept takes memory in proportion to the run, and would be
 //! the largest part of the peak RSS that the report shows.
 
+use std::sync::Arc;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Bernoulli, Distribution, Exp1};
 
 use crate::service::{Class, Demand, Service};
+use crate::trace::Trace;
 use crate::units::Share;
 
 /// What a schedule is made of.
@@ -52,36 +55,79 @@ pub struct Arrival {
     pub class: Class,
 }
 
-/// The endless sequence of arrivals.
+/// The sequence of arrivals: of a plan without end, of a trace as long as that is.
 pub struct Schedule {
-    plan: Plan,
-    gaps: ChaCha8Rng,
-    services: ChaCha8Rng,
+    source: Source,
     depths: ChaCha8Rng,
     deep: Bernoulli,
-    mean_gap: f64,
-    // A float, because gaps round to integers with an error that adds up: at 50M arrivals a second half a nanosecond
-    // is 2.5% of a gap. A run of hours still has sub-nanosecond steps.
-    at: f64,
+}
+
+enum Source {
+    Poisson {
+        service: Service,
+        gaps: Box<ChaCha8Rng>,
+        services: Box<ChaCha8Rng>,
+        mean_gap: f64,
+        // A float, because gaps round to integers with an error that adds up: at 50M arrivals a second half a nanosecond
+        // is 2.5% of a gap. A run of hours still has sub-nanosecond steps.
+        at: f64,
+    },
+    Trace {
+        requests: Arc<[(u64, u64)]>,
+        next: usize,
+    },
 }
 
 impl Schedule {
     /// The schedule of a plan.
     pub fn new(plan: Plan) -> Schedule {
-        let stream = |n| {
-            let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
-            rng.set_stream(n);
-            rng
-        };
-        let share = plan.deep.map_or(0.0, Share::probability);
-        Schedule {
-            plan,
-            gaps: stream(0),
-            services: stream(1),
-            depths: stream(2),
-            deep: Bernoulli::new(share).expect("a share is a probability"),
+        let source = Source::Poisson {
+            service: plan.service,
+            gaps: Box::new(stream(plan.seed, 0)),
+            services: Box::new(stream(plan.seed, 1)),
             mean_gap: 1e9 / plan.rate,
             at: 0.0,
+        };
+        Schedule::of(source, plan.seed, plan.deep)
+    }
+
+    /// That of a trace, with a share of deep requests from the seed.
+    pub fn replay(trace: &Trace, seed: u64, deep: Option<Share>) -> Schedule {
+        Schedule::of(Source::Trace { requests: trace.requests(), next: 0 }, seed, deep)
+    }
+
+    fn of(source: Source, seed: u64, deep: Option<Share>) -> Schedule {
+        let share = deep.map_or(0.0, Share::probability);
+        Schedule { source, depths: stream(seed, 2), deep: Bernoulli::new(share).expect("a share is a probability") }
+    }
+
+    /// What comes from a time on, which becomes the new start.
+    pub fn from(self, start: u64) -> impl Iterator<Item = Arrival> {
+        let later = self.skip_while(move |arrival| arrival.at < start);
+        later.map(move |arrival| Arrival { at: arrival.at - start, ..arrival })
+    }
+}
+
+fn stream(seed: u64, n: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(n);
+    rng
+}
+
+impl Source {
+    fn draw(&mut self) -> Option<Arrival> {
+        match self {
+            Source::Poisson { service, gaps, services, mean_gap, at } => {
+                let gap: f64 = gaps.sample(Exp1);
+                *at += gap * *mean_gap;
+                let (demand, class) = service.draw(services);
+                Some(Arrival { at: *at as u64, demand, class })
+            }
+            Source::Trace { requests, next } => {
+                let (at, own) = *requests.get(*next)?;
+                *next += 1;
+                Some(Arrival { at, demand: Demand::Time(own), class: Class::Ordinary })
+            }
         }
     }
 }
@@ -90,11 +136,9 @@ impl Iterator for Schedule {
     type Item = Arrival;
 
     fn next(&mut self) -> Option<Arrival> {
-        let gap: f64 = self.gaps.sample(Exp1);
-        self.at += gap * self.mean_gap;
-        let (demand, class) = self.plan.service.draw(&mut self.services);
+        let arrival = self.source.draw()?;
         let deep = self.deep.sample(&mut self.depths);
-        Some(Arrival { at: self.at as u64, demand, class: if deep { Class::Deep } else { class } })
+        Some(Arrival { class: if deep { Class::Deep } else { arrival.class }, ..arrival })
     }
 }
 
@@ -139,6 +183,15 @@ mod tests {
 
         let half = first(Plan { rate: 50_000.0, ..plan() }, 1_000);
         assert!(half.iter().zip(&deep).all(|(a, b)| a.at.abs_diff(2 * b.at) <= 2 && a.demand == b.demand));
+    }
+
+    #[test]
+    fn a_part_is_the_rest_of_the_whole() {
+        let whole = first(plan(), 1_000);
+        let start = whole[400].at;
+        let part: Vec<Arrival> = Schedule::new(plan()).from(start).take(600).collect();
+        let rest = whole[400..].iter().map(|arrival| Arrival { at: arrival.at - start, ..*arrival });
+        assert!(part.iter().copied().eq(rest));
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! | `exp:20us` | exponential with that mean |
 //! | `bimodal:5us,1ms,0.5%` | short, but for a share of long ones: the mix in which a long request delays many short |
 //! | `fib:20` | the recursive Fibonacci number: calls and nothing else, the worst case for prologues |
+//! | `json` | a document of 27 KB is parsed, transformed and written: allocation, and code of third parties |
+//! | `sha256:16KiB` | a block of that size is hashed: arithmetic without allocation |
+//! | `empty` | none: what is left is the executor, and the generator |
 //!
 //! A time here is an amount of CPU work, not a deadline: `work.rs` burns it in full however often the request is
 //! interrupted.
@@ -16,7 +19,7 @@ use std::str::FromStr;
 use rand::Rng;
 use rand_distr::{Distribution, Exp1};
 
-use crate::units::{Share, exact_time, parse_share, parse_time};
+use crate::units::{Share, exact_size, exact_time, parse_share, parse_size, parse_time};
 
 /// The shortest service in nanoseconds. Below, spawning is most of the request and calibration cannot resolve the rest.
 const MIN_NS: u64 = 100;
@@ -27,6 +30,13 @@ const MAX_NS: u64 = 1_000_000_000;
 
 /// The largest `fib:N`: about half a second. Each step more takes 1.6 times as long.
 const MAX_FIB: u32 = 40;
+
+/// The block that `sha256` without a size hashes, in bytes.
+const BLOCK: u64 = 16 << 10;
+
+/// The smallest and the largest block, in bytes.
+const MIN_BLOCK: u64 = 1;
+const MAX_BLOCK: u64 = 64 << 20;
 
 /// A distribution of service demands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +56,12 @@ pub enum Service {
     },
     /// The recursive Fibonacci number of N.
     Fib(u32),
+    /// A document is parsed, transformed and written.
+    Json,
+    /// A block of so many bytes is hashed.
+    Sha256(u64),
+    /// Nothing.
+    Empty,
 }
 
 /// What one request asks for.
@@ -55,6 +71,12 @@ pub enum Demand {
     Time(u64),
     /// The recursive Fibonacci number of N.
     Fib(u32),
+    /// A document is parsed, transformed and written.
+    Json,
+    /// A block of so many bytes is hashed.
+    Sha256(u64),
+    /// Nothing.
+    Empty,
 }
 
 /// The row of the report that a request belongs to. A request is in one row only, so the rows add up to all: a deep
@@ -100,6 +122,20 @@ impl Service {
                 }
             }
             Service::Fib(n) => (Demand::Fib(n), Class::Ordinary),
+            Service::Json => (Demand::Json, Class::Ordinary),
+            Service::Sha256(bytes) => (Demand::Sha256(bytes), Class::Ordinary),
+            Service::Empty => (Demand::Empty, Class::Ordinary),
+        }
+    }
+
+    /// What every request of it asks for, if that is not a time.
+    pub fn task(&self) -> Option<Demand> {
+        match *self {
+            Service::Fixed(_) | Service::Exp(_) | Service::Bimodal { .. } => None,
+            Service::Fib(n) => Some(Demand::Fib(n)),
+            Service::Json => Some(Demand::Json),
+            Service::Sha256(bytes) => Some(Demand::Sha256(bytes)),
+            Service::Empty => Some(Demand::Empty),
         }
     }
 
@@ -125,7 +161,13 @@ impl FromStr for Service {
                 Ok(n @ 1..=MAX_FIB) => Ok(Service::Fib(n)),
                 _ => Err(format!("fib takes a number from 1 to {MAX_FIB}, like fib:20")),
             },
-            _ => Err("a service is fixed:TIME, exp:TIME, bimodal:SHORT,LONG,SHARE or fib:N".into()),
+            "sha256" => block(text, rest).map(Service::Sha256),
+            _ if text == "json" => Ok(Service::Json),
+            _ if text == "empty" => Ok(Service::Empty),
+            _ => {
+                Err("a service is fixed:TIME, exp:TIME, bimodal:SHORT,LONG,SHARE, fib:N, json, sha256[:SIZE] or empty"
+                    .into())
+            }
         }
     }
 }
@@ -142,7 +184,20 @@ fn bimodal(text: &str) -> Result<Service, String> {
     Ok(Service::Bimodal { short, long, share })
 }
 
-fn length(text: &str) -> Result<u64, String> {
+fn block(text: &str, size: &str) -> Result<u64, String> {
+    if text == "sha256" {
+        return Ok(BLOCK);
+    }
+    let bytes = parse_size(size)?;
+    if !(MIN_BLOCK..=MAX_BLOCK).contains(&bytes) {
+        let (min, max) = (exact_size(MIN_BLOCK), exact_size(MAX_BLOCK));
+        return Err(format!("a block to hash is from {min} to {max}"));
+    }
+    Ok(bytes)
+}
+
+/// Reads a service time, in nanoseconds.
+pub fn length(text: &str) -> Result<u64, String> {
     let ns = parse_time(text)?;
     if !(MIN_NS..=MAX_NS).contains(&ns) {
         let (min, max) = (exact_time(MIN_NS), exact_time(MAX_NS));
@@ -160,6 +215,9 @@ impl fmt::Display for Service {
                 write!(f, "bimodal:{},{},{share}", exact_time(*short), exact_time(*long))
             }
             Service::Fib(n) => write!(f, "fib:{n}"),
+            Service::Json => f.write_str("json"),
+            Service::Sha256(bytes) => write!(f, "sha256:{}", exact_size(*bytes)),
+            Service::Empty => f.write_str("empty"),
         }
     }
 }
@@ -170,9 +228,12 @@ mod tests {
 
     #[test]
     fn written_as_read() {
-        for text in ["fixed:10us", "exp:20us", "bimodal:5us,1ms,0.5%", "fib:20", "fixed:1.5ms"] {
+        for text in
+            ["fixed:10us", "exp:20us", "bimodal:5us,1ms,0.5%", "fib:20", "fixed:1.5ms", "json", "sha256:4KiB", "empty"]
+        {
             assert_eq!(text.parse::<Service>().unwrap().to_string(), text);
         }
+        assert_eq!("sha256".parse(), Ok(Service::Sha256(BLOCK)));
     }
 
     #[test]
@@ -194,7 +255,13 @@ mod tests {
             "fib:0",
             "fib:41",
             "fib:x",
-            "json",
+            "json:1",
+            "json:",
+            "empty:",
+            "sha256:",
+            "sha256:0B",
+            "sha256:4096",
+            "sha256:65MiB",
             "sleep:1ms",
         ] {
             assert!(text.parse::<Service>().is_err(), "{text:?}");
@@ -209,7 +276,7 @@ mod tests {
         let sum: u64 = (0..n)
             .map(|_| match Service::Exp(20_000).draw(&mut rng).0 {
                 Demand::Time(ns) => ns,
-                Demand::Fib(_) => unreachable!(),
+                other => panic!("{other:?}"),
             })
             .sum();
         let mean = sum as f64 / n as f64;

@@ -64,6 +64,11 @@ impl Share {
     pub fn probability(self) -> f64 {
         self.percent / 100.0
     }
+
+    /// The share in percent.
+    pub fn percent(self) -> f64 {
+        self.percent
+    }
 }
 
 impl fmt::Display for Share {
@@ -115,6 +120,11 @@ pub fn count(n: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// Writes a measured ratio with three digits, or as a count.
+pub fn ratio(value: f64) -> String {
+    if value < 999.5 { three_digits(value) } else { count(value.round() as u64) }
 }
 
 fn parse_scaled(text: &str, units: &[(&str, f64)]) -> Option<u64> {
@@ -208,6 +218,8 @@ mod tests {
         for (ns, text) in times {
             assert_eq!(time(ns), text);
         }
+        assert_eq!(ratio(1.0), "1.00");
+        assert_eq!(ratio(31_234.5), "31,235");
         assert_eq!(size(512), "512 B");
         assert_eq!(size(1023), "1.00 KiB");
         assert_eq!(size(12_900_000), "12.3 MiB");
