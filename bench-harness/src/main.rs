@@ -4,10 +4,15 @@
 //! cargo run --release -p morestack-bench -- NAME    one benchmark
 //!                                           all     every benchmark
 //!                                           list    their names
-//!     --reps N       repetitions of each contender
-//!     --quick        a tenth of the work, three repetitions: to see that it runs, not to compare
-//!     --json FILE    all samples, for other tools
+//!     --reps N         repetitions of each contender
+//!     --quick          a tenth of the work, three repetitions: to see that it runs, not to compare
+//!     --peers LIST     of the peers with a scheduler of their own only these, or none
+//!     --json FILE      all samples, for other tools
+//!     --markdown FILE  the tables as Markdown
+//!     --baseline FILE  beside each median, that of an earlier run on this machine
 //! ```
+//!
+//! Go is a peer where there is a `go` on the path: see `go.rs`.
 //!
 //! A number by itself says more of the machine than of the code. So every benchmark has peers that do the same work by
 //! other means, and their repetitions are interleaved: what slows the machine down for a while slows down all of them.
@@ -18,7 +23,11 @@
 
 mod benchmarks;
 mod child;
+mod go;
+mod machine;
+mod markdown;
 mod measure;
+mod peer;
 mod report;
 mod table;
 
@@ -31,6 +40,8 @@ use clap::error::ErrorKind;
 
 use benchmarks::{BENCHMARKS, Benchmark};
 use measure::{Effort, measure};
+use peer::Peer;
+use report::{Baseline, Report};
 
 /// Benchmarks of Morestack, each beside its peers in the same run
 #[derive(Parser)]
@@ -47,9 +58,21 @@ struct Args {
     #[arg(long)]
     quick: bool,
 
+    /// Of the peers with a scheduler of their own only these, or `none` of them
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    peers: Option<Vec<Peer>>,
+
     /// Write all samples to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Write the tables to this file, as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// Compare with the run that `--json` wrote to this file, on this machine
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
 
     /// Run this contender once and print what it took: what a process of its own is started with
     #[arg(long, hide = true, value_name = "INDEX", requires = "operations")]
@@ -88,9 +111,18 @@ fn main() -> ExitCode {
         return child::run(chosen[0], index, operations);
     }
     // Before the benchmarks, so that nobody waits for them in vain.
-    let json = match args.json.as_ref().map(File::create).transpose() {
-        Ok(file) => file,
-        Err(error) => return refuse(&format!("--json {}: {error}", args.json.unwrap_or_default().display())),
+    let created = |name, path: &Option<PathBuf>| {
+        let create = |path: &PathBuf| File::create(path).map_err(|error| format!("{name} {}: {error}", path.display()));
+        path.as_ref().map(create).transpose()
+    };
+    let read = |path: &PathBuf| Baseline::read(path).map_err(|error| format!("--baseline {}: {error}", path.display()));
+    let baseline = match args.baseline.as_ref().map(read).transpose() {
+        Ok(baseline) => baseline,
+        Err(error) => return refuse(&error),
+    };
+    let (json, markdown) = match (created("--json", &args.json), created("--markdown", &args.markdown)) {
+        (Ok(json), Ok(markdown)) => (json, markdown),
+        (Err(error), _) | (_, Err(error)) => return refuse(&error),
     };
 
     let effort = Effort::new(args.reps, args.quick);
@@ -102,15 +134,23 @@ fn main() -> ExitCode {
             continue;
         }
         child::isolate(benchmark, &mut contenders);
+        if let Some(peers) = &args.peers {
+            contenders.retain(|contender| peer::is_among(contender, peers));
+        }
         let outcomes = measure(&mut contenders, effort);
-        println!("{}", table::table(benchmark, &outcomes));
+        println!("{}", table::table(benchmark, &outcomes, baseline.as_ref()));
         results.push((benchmark, outcomes));
     }
-    if let Some(file) = json
-        && let Err(error) = report::write(file, effort, &results)
-    {
-        eprintln!("morestack-bench: --json: {error}");
-        return ExitCode::FAILURE;
+    let report = Report::new(effort, &results);
+    let written = [
+        ("--json", json.map_or(Ok(()), |file| report.write(file))),
+        ("--markdown", markdown.map_or(Ok(()), |file| markdown::write(file, effort, &results))),
+    ];
+    for (name, result) in written {
+        if let Err(error) = result {
+            eprintln!("morestack-bench: {name}: {error}");
+            return ExitCode::FAILURE;
+        }
     }
     ExitCode::SUCCESS
 }

@@ -78,6 +78,11 @@ impl Contender {
         Contender { peer: true, ..self }
     }
 
+    /// The same under another name.
+    pub(crate) fn named(self, name: &'static str) -> Contender {
+        Contender { name, ..self }
+    }
+
     /// One of those that are compared with each other only.
     pub(crate) fn in_group(self, group: &'static str) -> Contender {
         Contender { group: Some(group), ..self }

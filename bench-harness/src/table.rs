@@ -4,15 +4,20 @@ use std::fmt::Write;
 
 use crate::benchmarks::Benchmark;
 use crate::measure::Outcome;
+use crate::report::Baseline;
 
-/// The table, with the benchmark's name above it.
-pub(crate) fn table(benchmark: &Benchmark, outcomes: &[Outcome]) -> String {
-    let head = ["", "median", "min", "max", "ratio"].map(str::to_owned);
+/// The table, with the benchmark's name above it. With a baseline, the last column is the median as a multiple of the one then.
+pub(crate) fn table(benchmark: &Benchmark, outcomes: &[Outcome], baseline: Option<&Baseline>) -> String {
+    let then = if baseline.is_some() { "then" } else { "" };
+    let head = ["", "median", "min", "max", "ratio", then].map(str::to_owned);
     let row = |outcome: &Outcome| {
         let ratio = outcome.ratio.map_or(String::from("-"), number);
-        [outcome.name.to_owned(), number(outcome.median), number(outcome.min), number(outcome.max), ratio]
+        let then = baseline.map_or(String::new(), |baseline| {
+            baseline.median(benchmark, outcome).map_or(String::from("-"), |then| number(outcome.median / then))
+        });
+        [outcome.name.to_owned(), number(outcome.median), number(outcome.min), number(outcome.max), ratio, then]
     };
-    let rows: Vec<[String; 5]> = std::iter::once(head).chain(outcomes.iter().map(row)).collect();
+    let rows: Vec<[String; 6]> = std::iter::once(head).chain(outcomes.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
 
     let grouped = outcomes.iter().any(|outcome| outcome.group.is_some());
@@ -44,7 +49,7 @@ pub(crate) fn table(benchmark: &Benchmark, outcomes: &[Outcome]) -> String {
 }
 
 /// Three digits that say something, whatever the size.
-fn number(n: f64) -> String {
+pub(crate) fn number(n: f64) -> String {
     match n {
         0.0 => String::from("0"),
         n if n < 0.1 => format!("{n:.5}"),
@@ -89,7 +94,7 @@ ns per switch, ratio to: another
   ours       5.00  2.50   500   0.50
   another    10.0  5.00  1000   1.00
 ";
-        assert_eq!(table(&benchmark, &outcomes), expected);
+        assert_eq!(table(&benchmark, &outcomes, None), expected);
         let expected = "\
 switch: one way and another
 ns per switch, ratio to: the fastest peer of each group
@@ -99,6 +104,6 @@ ns per switch, ratio to: the fastest peer of each group
   20 KiB
   another    10.0  5.00  1000   1.00
 ";
-        assert_eq!(table(&benchmark, &groups), expected);
+        assert_eq!(table(&benchmark, &groups, None), expected);
     }
 }

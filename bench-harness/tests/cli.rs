@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-const NAMES: [&str; 20] = [
+const NAMES: &[&str] = &[
     "yield",
     "spawn_join",
     "pingpong",
@@ -10,6 +10,7 @@ const NAMES: [&str; 20] = [
     "fib_forkjoin",
     "fanin",
     "skynet",
+    "steal",
     "timers",
     "preemption_cost",
     "prologue",
@@ -46,6 +47,9 @@ fn one_line_for_bad_arguments() {
     refused(&["yield", "--reps", "many"], "many");
     refused(&["yield", "--fast"], "--fast");
     refused(&["yield", "--json", "/nowhere/at/all"], "/nowhere/at/all");
+    refused(&["yield", "--markdown", "/nowhere/at/all"], "/nowhere/at/all");
+    refused(&["yield", "--baseline", "/nowhere/at/all"], "/nowhere/at/all");
+    refused(&["yield", "--peers", "boost"], "boost");
 }
 
 #[test]
@@ -61,14 +65,17 @@ fn list() {
 fn quick_run_with_json() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let path = file.path().to_str().expect("a plain path");
-    let output = bench(&["all", "--quick", "--reps", "2", "--json", path]);
+    let tables = tempfile::NamedTempFile::new().expect("a temporary file");
+    let markdown = tables.path().to_str().expect("a plain path");
+    let output = bench(&["all", "--quick", "--reps", "2", "--json", path, "--markdown", markdown]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let stdout = String::from_utf8_lossy(&output.stdout);
-    let report: serde_json::Value = serde_json::from_reader(file).expect("JSON");
+    let report: serde_json::Value = serde_json::from_reader(&file).expect("JSON");
+    let tables = std::fs::read_to_string(tables).expect("text");
     assert_eq!(report["repetitions"], 2);
-    for name in NAMES {
+    for &name in NAMES {
         assert!(stdout.contains(&format!("{name}: ")), "{stdout}");
-        if name == "segment_call" {
+        if ["segment_call", "walk"].contains(&name) {
             // Of programs that `cargo morestack` builds, and this is none.
             continue;
         }
@@ -79,5 +86,17 @@ fn quick_run_with_json() {
             assert!(contender["median"].as_f64().is_some_and(|median| median > 0.0), "{contender}");
             assert!(contender["ratio"].is_number(), "{contender}");
         }
+        assert!(tables.contains(&format!("\n## {name}\n")), "{tables}");
     }
+
+    // The same machine is compared with, another one is not.
+    let output = bench(&["lists", "--baseline", path]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no benchmark"), "{output:?}");
+    let output = bench(&["stack_alloc", "--quick", "--reps", "1", "--baseline", path]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains("then"), "{output:?}");
+    let mut other = report.clone();
+    other["machine"]["cpus"] = 4096.into();
+    std::fs::write(file.path(), other.to_string()).expect("a file to write");
+    refused(&["stack_alloc", "--baseline", path], "of another machine");
 }

@@ -14,6 +14,7 @@ use morestack::{Runtime, channel};
 
 use super::peers::{self, Smol};
 use super::{Benchmark, Start, on, runtime};
+use crate::go;
 use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -36,14 +37,16 @@ const OS_MESSAGES: u64 = 100_000;
 
 fn contenders() -> Vec<Contender> {
     let green = |start| on(|| runtime(WORKERS), move |runtime, messages| green(runtime, messages, start));
-    vec![
+    let mut contenders = vec![
         Contender::own("spawn", MESSAGES, green(Start::Spawn)),
         Contender::own("go", MESSAGES, green(Start::Go)),
         Contender::peer("tokio, mpsc", MESSAGES, on(|| peers::tokio(WORKERS), tokio)),
         Contender::peer("smol, async-channel", MESSAGES, on(|| peers::smol(WORKERS), |smol, n| self::smol(smol, n))),
         Contender::peer("may, unbounded", MESSAGES, peers::may(WORKERS, may)).fresh(),
         Contender::peer("std::thread, sync_channel", OS_MESSAGES, os),
-    ]
+    ];
+    contenders.extend(go::peer("fanin", WORKERS, MESSAGES));
+    contenders
 }
 
 /// What each producer sends: 0, 1, and so on.

@@ -18,6 +18,7 @@ mod segment_call;
 mod skynet;
 mod spawn_join;
 mod stack_alloc;
+mod steal;
 mod tail_latency;
 mod thaw;
 mod timers;
@@ -53,6 +54,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     fib_forkjoin::BENCHMARK,
     fanin::BENCHMARK,
     skynet::BENCHMARK,
+    steal::BENCHMARK,
     timers::BENCHMARK,
     preemption_cost::BENCHMARK,
     prologue::BENCHMARK,

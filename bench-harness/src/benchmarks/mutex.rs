@@ -19,6 +19,7 @@ use morestack::sync::Mutex;
 
 use super::peers;
 use super::{Benchmark, Start, on};
+use crate::go;
 use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -41,13 +42,14 @@ fn contenders() -> Vec<Contender> {
     let groups = [(1, "1 worker"), (2, "2 workers")];
     let both = groups.into_iter().flat_map(|(workers, group)| {
         let green = |start| on(move || runtime(workers), move |runtime, locks| green(runtime, locks, start));
-        let contenders = vec![
+        let mut contenders = vec![
             Contender::own("spawn", LOCKS, green(Start::Spawn)),
             Contender::own("go", LOCKS, green(Start::Go)),
             Contender::peer("std::thread, std::sync::Mutex", LOCKS, move |locks| os(workers, locks)),
             Contender::peer("tokio, sync::Mutex", FEW, on(move || peers::tokio(workers), tokio)),
             Contender::peer("may, sync::Mutex", FEW, peers::may(workers, may)).fresh(),
         ];
+        contenders.extend(go::peer("mutex", workers, LOCKS));
         contenders.into_iter().map(move |contender| contender.in_group(group))
     });
     both.collect()

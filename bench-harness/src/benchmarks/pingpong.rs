@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 
 use super::peers::{self, Smol};
 use super::{Benchmark, Start, on, runtime};
+use crate::go;
 use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -77,7 +78,7 @@ fn channels(workers: usize) -> Vec<Contender> {
         on(move || runtime(workers), move |runtime, rounds| channel(runtime, rounds, start, capacity))
     };
     let os = |capacity| move |rounds| os_channel(rounds, core(workers), capacity);
-    vec![
+    let mut contenders = vec![
         Contender::own("spawn, bounded(1)", ROUNDS, green(Start::Spawn, 1)),
         Contender::own("spawn, bounded(0)", ROUNDS, green(Start::Spawn, 0)),
         Contender::own("go, bounded(1)", ROUNDS, green(Start::Go, 1)),
@@ -90,7 +91,10 @@ fn channels(workers: usize) -> Vec<Contender> {
         ),
         Contender::peer("std::thread, sync_channel(1)", OS_ROUNDS, os(1)),
         Contender::peer("std::thread, sync_channel(0)", OS_ROUNDS, os(0)),
-    ]
+    ];
+    contenders.extend(go::peer("pingpong1", workers, ROUNDS).map(|go| go.named("Go, capacity 1")));
+    contenders.extend(go::peer("pingpong0", workers, ROUNDS).map(|go| go.named("Go, capacity 0")));
+    contenders
 }
 
 /// The core that OS threads share if there is one worker.

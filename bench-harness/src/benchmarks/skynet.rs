@@ -19,6 +19,7 @@ use morestack::channel;
 
 use super::peers::{self, Smol};
 use super::{Benchmark, Start, on, runtime};
+use crate::go;
 use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -64,12 +65,14 @@ fn contenders() -> Vec<Contender> {
             })
         },
     );
-    vec![
+    let mut contenders = vec![
         Contender::own("spawn", LEAVES, green(Start::Spawn)),
         Contender::own("go", LEAVES, green(Start::Go)),
         Contender::peer("tokio, mpsc", LEAVES, tokio),
         Contender::peer("smol, async-channel", LEAVES, smol),
-    ]
+    ];
+    contenders.extend(go::peer("skynet", WORKERS, LEAVES));
+    contenders
 }
 
 /// The time for so many leaves: of the largest tree that has no more, in proportion.

@@ -13,6 +13,7 @@ use rayon::ThreadPool;
 
 use super::peers::{self, Smol};
 use super::{Benchmark, Start, on, runtime};
+use crate::go;
 use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -57,13 +58,15 @@ fn batch() -> Vec<Contender> {
 
 fn million(workers: usize) -> Vec<Contender> {
     let green = |start| on(move || runtime(workers), move |runtime, spawns| green(runtime, spawns, start));
-    vec![
+    let mut contenders = vec![
         Contender::own("spawn", MILLION, green(Start::Spawn)),
         Contender::own("go", MILLION, green(Start::Go)),
         Contender::peer("tokio", MILLION, on(move || peers::tokio(workers), tokio_tasks)),
         Contender::peer("smol", MILLION, on(move || peers::smol(workers), |smol, spawns| smol_tasks(smol, spawns))),
         Contender::peer("rayon", MILLION, on(move || peers::rayon(workers), rayon_jobs)),
-    ]
+    ];
+    contenders.extend(go::peer("spawn_join", workers, MILLION));
+    contenders
 }
 
 /// What the `n`th thread computes.

@@ -16,6 +16,7 @@ use morestack::Runtime;
 
 use super::peers::{self, Smol};
 use super::{Benchmark, Start, on, runtime};
+use crate::go;
 use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -34,7 +35,7 @@ fn contenders() -> Vec<Contender> {
     let tokio = |tasks| on(|| peers::tokio(1), move |runtime, yields| tokio_tasks(runtime, tasks, yields));
     let smol = |tasks| on(|| peers::smol(1), move |executor, yields| smol_tasks(executor, tasks, yields));
     let may = |threads| peers::may(1, move |yields| may_coroutines(threads, yields));
-    vec![
+    let mut contenders = vec![
         Contender::own("2 green threads, spawn", YIELDS, green(2, Start::Spawn)),
         Contender::own("2 green threads, go", YIELDS, green(2, Start::Go)),
         Contender::own("1000 green threads, spawn", YIELDS, green(1000, Start::Spawn)),
@@ -47,7 +48,10 @@ fn contenders() -> Vec<Contender> {
         Contender::peer("2 coroutines (may)", YIELDS, may(2)).fresh(),
         Contender::peer("1000 coroutines (may)", YIELDS, may(1000)).fresh(),
         Contender::peer("2 OS threads on one core", YIELDS / 10, os_threads),
-    ]
+    ];
+    contenders.extend(go::peer("yield2", 1, YIELDS).map(|go| go.named("2 goroutines (Go)")));
+    contenders.extend(go::peer("yield1000", 1, YIELDS).map(|go| go.named("1000 goroutines (Go)")));
+    contenders
 }
 
 /// Who had the last turn, and how often it went to another.
