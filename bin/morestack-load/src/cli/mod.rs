@@ -54,7 +54,7 @@ struct Common {
     #[arg(long, value_name = "N", value_parser = values::workers, allow_hyphen_values = true)]
     workers: Option<usize>,
 
-    /// Service times: fixed:TIME, exp:MEAN, bimodal:SHORT,LONG,SHARE, fib:N, json, sha256[:SIZE] or empty
+    /// Service times: fixed:TIME, exp:MEAN, bimodal:SHORT,LONG,SHARE, fib:N, json, sha256, sha256:SIZE or empty
     #[arg(long, value_name = "S", default_value = "bimodal:5us,1ms,0.5%", allow_hyphen_values = true)]
     service: Service,
 
