@@ -22,6 +22,7 @@
 //! What can be held to a budget is counted in instructions: `cargo bench -p morestack-bench --bench instructions`.
 
 mod benchmarks;
+mod built;
 mod child;
 mod go;
 mod machine;
@@ -97,7 +98,7 @@ fn main() -> ExitCode {
     };
     if args.name == "list" {
         for Benchmark { name, about, .. } in BENCHMARKS {
-            println!("{name:<15} {about}");
+            println!("{name:<19} {about}");
         }
         return ExitCode::SUCCESS;
     }

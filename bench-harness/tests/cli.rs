@@ -24,6 +24,9 @@ const NAMES: &[&str] = &[
     "idle_memory",
     "thaw",
     "hog",
+    "prologues",
+    "prologues_size",
+    "preemption_lateness",
 ];
 
 fn bench(args: &[&str]) -> Output {

@@ -13,6 +13,8 @@ mod peers;
 mod pingpong;
 mod preemption_cost;
 mod prologue;
+mod preemption_lateness;
+mod prologues;
 mod recursion;
 mod segment_call;
 mod skynet;
@@ -68,6 +70,9 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     idle_memory::BENCHMARK,
     thaw::BENCHMARK,
     hog::BENCHMARK,
+    prologues::BENCHMARK,
+    prologues::SIZE,
+    preemption_lateness::BENCHMARK,
 ];
 
 /// A runtime that does nothing by itself while it is measured: without time slices.
