@@ -1,18 +1,21 @@
-//! Other people's code on moving stacks: `all`, `short`, `cost`, or names of crates.
+//! Other people's code on moving stacks: `all`, `short`, `suites`, `cost`, or names of crates.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use morestack_tests::crates::build::{self, Builder};
-use morestack_tests::crates::{FOURTEEN, Row, SHORT, cost, programs, report};
+use morestack_tests::crates::{FOURTEEN, Row, SHORT, cost, programs, report, suites};
 
 /// Build programs that lean on popular crates, by cargo and by cargo morestack, run them on OS threads and on green threads
-/// whose stacks move, and compare what they compute.
+/// whose stacks move, and compare what they compute; run the crates' own tests on moving stacks.
 #[derive(Parser)]
 struct Args {
-    /// all: every program; short: some, as in CI; cost: what it costs; list: the names; or names
+    /// all: every program; short: some, as in CI; suites: the crates' own tests; cost: what it costs; list: the names; or names
     #[arg(required = true)]
     what: Vec<String>,
+    /// With `suites`: of these crates only
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// With `cost`: how often each program is timed
     #[arg(long, default_value_t = 11)]
     samples: usize,
@@ -36,7 +39,18 @@ fn run(args: &Args) -> Result<bool, String> {
     match args.what.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["list"] => {
             all.iter().for_each(|name| println!("{name}"));
+            suites::names().for_each(|name| println!("{name} (suite)"));
             Ok(true)
+        }
+        ["suites"] => {
+            if let Some(unknown) = args.only.iter().find(|name| !suites::names().any(|suite| suite == **name)) {
+                return Err(format!("no suite {unknown:?}: `list` names them"));
+            }
+            let tool = build::tool()?;
+            suites::prepare()?;
+            let chosen =
+                suites::names().filter(|name| args.only.is_empty() || args.only.iter().any(|only| only == name));
+            Ok(checked(chosen.map(|name| suites::check(&tool, name))))
         }
         ["cost"] => {
             let (tool, names) = (build::tool()?, own(&FOURTEEN));

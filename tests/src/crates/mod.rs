@@ -4,17 +4,20 @@
 //!   tests/crates             a workspace of its own: programs, each of which leans on a popular crate
 //!   target/crates/plain      built by cargo
 //!   target/crates/morestack  built by cargo morestack
+//!   target/crates/suites     copies of published crates, with their own tests
 //! ```
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `build` | builds the programs, both ways |
 //! | `programs` | runs each: on an OS thread, and on green threads whose stacks move; compares the texts |
+//! | `suites` | runs the tests that crates publish, each on a moving stack |
 //! | `cost` | sets the time and the size of the two builds beside each other |
 
 pub mod build;
 pub mod cost;
 pub mod programs;
+pub mod suites;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,7 +43,7 @@ pub const FOURTEEN: [&str; 14] = [
     "image",
 ];
 
-/// How long a program may take under stress. The slowest take a minute on two busy cores.
+/// How long a program or a suite may take under stress. The slowest take a minute on two busy cores.
 pub const LIMIT: Duration = Duration::from_secs(600);
 
 /// The repository.
@@ -69,7 +72,7 @@ pub struct Did {
 }
 
 impl Did {
-    /// From lines of names and numbers, as programs write them: their sum.
+    /// From lines of names and numbers, as programs and suites write them: their sum.
     pub fn read(text: &str) -> Did {
         let mut did = Did::default();
         for line in text.lines() {
@@ -97,6 +100,8 @@ pub struct Row {
     pub name: String,
     /// What went wrong.
     pub result: Result<(), String>,
+    /// Tests, in a suite.
+    pub tests: Option<u64>,
     /// Under stress.
     pub did: Did,
     /// All runs together.
@@ -105,11 +110,17 @@ pub struct Row {
 
 /// Prints the table and what went wrong; whether nothing did.
 pub fn report(rows: &[Row]) -> bool {
-    println!("\n{:<24}{:>12}{:>10}{:>10}{:>8}  output", "crate", "moves", "copied", "segments", "time");
-    for Row { name, result, did, time } in rows {
+    println!("\n{:<24}{:>8}{:>12}{:>10}{:>10}{:>8}  output", "crate", "tests", "moves", "copied", "segments", "time");
+    for Row { name, result, tests, did, time } in rows {
+        let tests = tests.map_or_else(String::new, |tests| tests.to_string());
         let copied = format!("{} MB", did.bytes_copied / 1_000_000);
         let word = if result.is_ok() { "equal" } else { "FAILED" };
-        println!("{name:<24}{:>12}{copied:>10}{:>10}{:>7.1}s  {word}", did.grows, did.segments, time.as_secs_f64());
+        println!(
+            "{name:<24}{tests:>8}{:>12}{copied:>10}{:>10}{:>7.1}s  {word}",
+            did.grows,
+            did.segments,
+            time.as_secs_f64()
+        );
     }
     let failed: Vec<&Row> = rows.iter().filter(|row| row.result.is_err()).collect();
     for row in &failed {

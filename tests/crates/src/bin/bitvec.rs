@@ -52,7 +52,7 @@ fn run(seed: u64) -> String {
     boxed[3..9].copy_from_bitslice(bits![u32, Lsb0; 1, 0, 1, 1, 0, 1]);
     let primes = primes();
     format!(
-        "{sum} {loaded} {} {} {runs:?} {:?} {:?} {boxed:b} {} {}",
+        "{sum} {loaded} {} {} {runs:?} {} {} {boxed:b} {} {}",
         bits.len(),
         both.count_ones(),
         chunks[0],

@@ -38,7 +38,7 @@ fn run(seed: u64) -> String {
         let replaced = regex.replacen(&text, 2, |captures: &Captures<str>| format!("<{}>", captures[0].len())).len();
         out += &format!("{groups} {replaced} {found:?}\n");
     }
-    let limited = RegexBuilder::new(r"(x+x+)+(?=y)").backtrack_limit(500).build().unwrap();
+    let limited = RegexBuilder::new(r"(x+x+)+(?>y)(?<!z)").backtrack_limit(500).build().unwrap();
     let error = limited.is_match(&"x".repeat(30)).unwrap_err();
     let errors: Vec<String> =
         [r"(", r"\2(a)", r"(?<=a+b*"].iter().map(|p| Regex::new(p).map(|_| ()).unwrap_err().to_string()).collect();

@@ -32,7 +32,7 @@ fn run(seed: u64) -> String {
     request.extensions_mut().get_mut::<Trace>().unwrap().0.push(1);
     let (mut parts, body) = request.into_parts();
     let mut uri = parts.uri.into_parts();
-    uri.path_and_query = Some(PathAndQuery::from_static("/other?x#"));
+    uri.path_and_query = Some(PathAndQuery::from_static("/other?x"));
     parts.uri = Uri::from_parts(uri).unwrap();
     let request = Request::from_parts(parts, body.len()).map(|length| length * 2);
     let response = Response::builder().status(StatusCode::IM_A_TEAPOT).header("bad header", "x").body(());

@@ -45,7 +45,7 @@ fn run(seed: u64) -> String {
         let pairs: Vec<_> = url.query_pairs().map(|(k, v)| format!("{k}:{v}")).collect();
         out += &format!(
             "{url} {kind} {:?} {} {pairs:?}\n",
-            url.origin(),
+            url.origin().ascii_serialization(),
             &url[Position::BeforePath..Position::AfterQuery]
         );
         assert_eq!(Url::parse(url.as_str()).unwrap(), url);
