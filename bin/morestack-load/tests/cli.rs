@@ -554,3 +554,21 @@ fn an_interrupted_sweep_keeps_whole_loads() {
         assert!(measured.len() < 20 && measured.len().is_multiple_of(2), "{measured:?}");
     }
 }
+
+#[test]
+fn colours_are_where_they_are_wanted() {
+    let args = [&SHORT[..], &["--service", "fixed:10us", "--deep", "0"]].concat();
+    let coloured = |no_color: bool| {
+        let mut command = program(&args);
+        // As on a terminal, which a test has none of.
+        command.env("CLICOLOR_FORCE", "1");
+        if no_color {
+            command.env("NO_COLOR", "1");
+        } else {
+            command.env_remove("NO_COLOR");
+        }
+        stdout(&command.output().expect("the program starts")).contains('\u{1b}')
+    };
+    assert!(coloured(false));
+    assert!(!coloured(true));
+}

@@ -117,8 +117,8 @@ fn measure(
 /// Who is to be measured at a load: neither has been, nor fell out at a lower one.
 fn lacking(sweep: &Sweep, rows: &[Row], load: Share) -> Vec<Contender> {
     let settled = |contender: &Contender| {
-        let own = rows.iter().filter(|row| row.is_of(contender));
-        own.into_iter().any(|row| row.is_at(load) || (row.saturated && row.load_percent < load.percent()))
+        let mut own = rows.iter().filter(|row| row.is_of(contender));
+        own.any(|row| row.is_at(load) || (row.saturated && row.load_percent < load.percent()))
     };
     sweep.contenders.iter().copied().filter(|contender| !settled(contender)).collect()
 }
