@@ -138,6 +138,12 @@ mod side {
         says("huge", &["huge 6", "again 21"]);
     }
 
+    /// What asks for them would take those of the OS thread for those of all its green threads.
+    #[test]
+    fn the_bounds_of_a_stack_that_grows_are_far() {
+        says("bounds", &["main 1", "os 1", "green 1"]);
+    }
+
     #[test]
     fn spawn_gives_copying_stacks() {
         says("mode", &["copying 1", "asked 2001"]);

@@ -79,12 +79,13 @@ const SIDE_LOCALS: usize = 4 << 10;
 const SIDE_STACKS: [&str; 2] = ["-Cllvm-args=-force-attribute=safestack", "-Cllvm-args=-inline-max-stacksize=8192"];
 
 /// What shared libraries look for in the program.
-const EXPORTED: [&str; 5] = [
+const EXPORTED: [&str; 6] = [
     "__safestack_unsafe_stack_ptr",
     "morestack_split_entry",
     "morestack_register_image",
     "morestack_unregister_image",
     "pthread_create",
+    "pthread_getattr_np",
 ];
 
 /// rustc's own linker rewrites checks; and the support library names the section of marks, which would keep every marked function.

@@ -18,6 +18,10 @@
 //! gets it before any constructor runs. For all others `pthread_create` is called, by whomever; that of the program comes first in the
 //! order in which symbols are found, so it is this one, which calls the real one with a function that comes before the thread's own.
 //!
+//! A library that asks the C library where the stack of its thread is, to leave room or to go on elsewhere (`stacker` does), would hear of
+//! that of the OS thread, and keep the answer for all green threads there. Theirs grow by themselves. So `pthread_getattr_np` has an
+//! answer of its own where the caller runs on another stack: as if there were room down to the lowest addresses.
+//!
 //! A thread may run code until the very end, destructors of other thread-locals among it. So it only puts its side stack on a list, and
 //! whoever creates a thread next unmaps those of threads that are gone.
 
@@ -123,6 +127,7 @@ mod threads {
     /// C11's.
     type ShortStart = extern "C" fn(*mut c_void) -> c_int;
     type Create = unsafe extern "C" fn(*mut c_void, *const Attributes, Start, *mut c_void) -> c_int;
+    type GetAttributes = unsafe extern "C" fn(usize, *mut Attributes) -> c_int;
     type ShortCreate = unsafe extern "C" fn(*mut c_void, ShortStart, *mut c_void) -> c_int;
 
     unsafe extern "C" {
@@ -133,6 +138,9 @@ mod threads {
         fn getrlimit(resource: c_int, limit: *mut [u64; 2]) -> c_int;
         fn pthread_attr_getstacksize(attributes: *const Attributes, size: *mut usize) -> c_int;
         fn pthread_getattr_default_np(attributes: *mut Attributes) -> c_int;
+        fn pthread_attr_getstack(attributes: *const Attributes, lowest: *mut usize, size: *mut usize) -> c_int;
+        fn pthread_attr_setstack(attributes: *mut Attributes, lowest: usize, size: usize) -> c_int;
+        fn pthread_self() -> usize;
         fn pthread_attr_destroy(attributes: *mut Attributes) -> c_int;
         fn pthread_key_create(key: *mut u32, destructor: extern "C" fn(*mut c_void)) -> c_int;
         fn pthread_setspecific(key: u32, value: *const c_void) -> c_int;
@@ -330,6 +338,36 @@ mod threads {
             kept.store(real, Relaxed);
         }
         real
+    }
+
+    /// glibc's.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn pthread_getattr_np(thread: usize, attributes: *mut Attributes) -> c_int {
+        static REAL: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+        let real = real(b"pthread_getattr_np\0", &REAL);
+        if real.is_null() {
+            return EAGAIN;
+        }
+        let (mut lowest, mut size, pointer) = (0, 0, stack_pointer());
+        // SAFETY: the real function has this type; what the caller gave is filled by it.
+        unsafe {
+            let get: GetAttributes = core::mem::transmute(real);
+            let error = get(thread, attributes);
+            if error != 0 || thread != pthread_self() || pthread_attr_getstack(attributes, &mut lowest, &mut size) != 0 {
+                return error;
+            }
+            if pointer.wrapping_sub(lowest) >= size {
+                return pthread_attr_setstack(attributes, PAGE, pointer.next_multiple_of(PAGE) - PAGE);
+            }
+        }
+        0
+    }
+
+    fn stack_pointer() -> usize {
+        let pointer;
+        // SAFETY: reads a register.
+        unsafe { core::arch::asm!("mov {p}, rsp", p = out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+        pointer
     }
 
     /// POSIX's.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -34,6 +35,8 @@ enum Test {
     Huge,
     /// What kind of stack `spawn` gives.
     Mode,
+    /// Where a thread's stack is, by the C library's word.
+    Bounds,
 }
 
 /// Locals that escape, so many bytes of them at each level.
@@ -228,6 +231,31 @@ fn mode() {
     println!("asked {}", asked.map_or(0, |handle| handle.join().expect("it returns")));
 }
 
+/// How much the C library says is left of the calling thread's stack.
+fn left() -> usize {
+    let mut attributes = MaybeUninit::uninit();
+    let (mut lowest, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: each fills what is passed by pointer, and the attributes are filled when they are asked.
+    unsafe {
+        assert_eq!(libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()), 0);
+        assert_eq!(libc::pthread_attr_getstack(attributes.as_ptr(), &mut lowest, &mut size), 0);
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+    }
+    let here: usize;
+    // SAFETY: reads a register.
+    unsafe { std::arch::asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
+    assert!((lowest as usize..lowest as usize + size).contains(&here), "{here:#x}: {lowest:?} {size:#x}");
+    here - lowest as usize
+}
+
+fn bounds() {
+    println!("main {}", u32::from(left() < 1 << 30));
+    let os = thread::Builder::new().stack_size(256 << 10).spawn(left).expect("a thread").join().expect("it returns");
+    println!("os {}", u32::from(os < 256 << 10));
+    let green = morestack::spawn(left).join().expect("it returns");
+    println!("green {}", u32::from(green > 1 << 40));
+}
+
 fn main() {
     match Options::parse().test {
         Test::Threads => threads(),
@@ -237,6 +265,7 @@ fn main() {
         Test::Panics => panic(),
         Test::Locals => locals(),
         Test::Huge => huge(),
+        Test::Bounds => bounds(),
         Test::Mode => mode(),
     }
 }
