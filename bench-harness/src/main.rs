@@ -6,6 +6,7 @@
 //!                                           list    their names
 //!     --reps N         repetitions of each contender
 //!     --quick          a tenth of the work, three repetitions: to see that it runs, not to compare
+//!     --skip LIST      of all, not these
 //!     --peers LIST     of the peers with a scheduler of their own only these, or none
 //!     --json FILE      all samples, for other tools
 //!     --markdown FILE  the tables as Markdown
@@ -59,6 +60,10 @@ struct Args {
     #[arg(long)]
     quick: bool,
 
+    /// With `all`: but for these
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    skip: Vec<String>,
+
     /// Of the peers with a scheduler of their own only these, or `none` of them
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     peers: Option<Vec<Peer>>,
@@ -102,12 +107,13 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let chosen: Vec<&Benchmark> =
-        BENCHMARKS.iter().filter(|benchmark| args.name == "all" || args.name == benchmark.name).collect();
-    if chosen.is_empty() {
-        let names: Vec<_> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
-        return refuse(&format!("no benchmark is called {:?}: there are {}, all, list", args.name, names.join(", ")));
+    let names: Vec<_> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
+    let is_known = |name: &str| name == "all" || names.contains(&name);
+    if let Some(unknown) = args.skip.iter().chain([&args.name]).find(|name| !is_known(name)) {
+        return refuse(&format!("no benchmark is called {unknown:?}: there are {}, all, list", names.join(", ")));
     }
+    let is_chosen = |name: &str| args.name == name || args.name == "all" && !args.skip.iter().any(|skip| skip == name);
+    let chosen: Vec<&Benchmark> = BENCHMARKS.iter().filter(|benchmark| is_chosen(benchmark.name)).collect();
     if let (Some(index), Some(operations)) = (args.contender, args.operations) {
         return child::run(chosen[0], index, operations);
     }
