@@ -96,9 +96,9 @@ fn exhausted() {
     assert!(finished.status.success(), "{finished}");
     let line = |start: &str| finished.stdout.lines().find(|line| line.starts_with(start)).unwrap_or_default();
 
-    // 256 spans of 15, but for what lies in the cache of the other worker when one finds none: 16 at most.
+    // 256 spans of 12, but for what lies in the cache of the other worker when one finds none: 16 at most.
     let had = value(&finished, "reserved finished");
-    assert!((3840 - 16..=3840).contains(&had), "{finished}");
+    assert!((3072 - 16..=3072).contains(&had), "{finished}");
     assert_eq!(value(&finished, "reserved refused"), 6000 - had, "{finished}");
     assert_eq!(
         line("reserved error "),
