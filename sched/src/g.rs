@@ -91,7 +91,7 @@ impl StackKind {
     /// What those get that ask for nothing.
     #[inline(always)]
     pub(crate) fn auto(sched: &Sched) -> StackKind {
-        if side::ON { StackKind::Copying } else { StackKind::reserved(sched.config.stack_size) }
+        if side::IN_ALL { StackKind::Copying } else { StackKind::reserved(sched.config.stack_size) }
     }
 
     /// A copying stack, asked for by who keeps the contract of `go`, or not.

@@ -151,8 +151,8 @@ impl Runtime {
         segment::unmoved(|| run_on(&self.sched, f))
     }
 
-    /// What kind of stack its green threads get that ask for none: [`Stack::Copying`] in a program that `cargo morestack` built with side
-    /// stacks, else [`Stack::Reserved`] with its size.
+    /// What kind of stack its green threads get that ask for none: [`Stack::Copying`] in a program that `cargo morestack` built, with side
+    /// stacks and no third-party crate left out; else [`Stack::Reserved`] with its size.
     ///
     /// ```
     /// let runtime = morestack::Runtime::builder().stack_size(1 << 20).build()?;

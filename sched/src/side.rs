@@ -35,6 +35,10 @@ pub(crate) use on::*;
 /// Whether this program has side stacks.
 pub(crate) const ON: bool = cfg!(morestack_side_stacks);
 
+/// Whether all code is compiled so that `cargo morestack` compiles, but for std. Where third parties' is left out, it may go as deep as it
+/// does on a thread of the system, and a stack that grows has the room below the guard for it.
+pub(crate) const IN_ALL: bool = ON && !cfg!(morestack_unchecked);
+
 #[cfg(morestack_side_stacks)]
 mod on {
     use std::cell::Cell;

@@ -211,7 +211,7 @@ pub(crate) fn refuse(error: &io::Error) -> ! {
 /// The kinds of stack that a [`Builder`] may ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stack {
-    /// What the runtime gives to [`spawn`](crate::spawn): a reserved stack of its `stack_size`.
+    /// What the runtime gives to [`spawn`](crate::spawn): see [`Runtime::stack_mode`](crate::Runtime::stack_mode).
     #[default]
     Auto,
     /// A fixed address range of so many bytes, rounded up to a power of two.
@@ -262,7 +262,7 @@ impl Builder {
             Stack::Reserved(size) => Some(StackKind::reserved(config::check_stack("stack size", size)?)),
             Stack::Copying => Some(StackKind::copying(untied)),
         };
-        let copying = stack.map_or(side::ON, |kind| !matches!(kind, StackKind::Reserved(_)));
+        let copying = stack.map_or(side::IN_ALL, |kind| !matches!(kind, StackKind::Reserved(_)));
         let site = copying.then_some(site);
         Ok(Attrs { name: self.name.map(String::into_boxed_str), stack, site, untied })
     }

@@ -406,6 +406,25 @@ mod images {
     }
 
     #[test]
+    fn one_that_needs_side_stacks_is_refused_where_there_are_none() {
+        let image = fixture(TMP, Full, LIBRARY);
+        for program in [Plain, Prologues] {
+            let program = fixture(TMP, program, "fixture-plain");
+            let finished = run_with(&program, &[image.to_str().expect("a path")], NONE);
+            assert_eq!(finished.status.code(), Some(3), "{finished}");
+            assert!(finished.stderr.contains("undefined symbol: __safestack_unsafe_stack_ptr"), "{finished}");
+        }
+    }
+
+    #[test]
+    fn what_one_without_checks_calls_back_grows_above_its_frames() {
+        let image = fixture(TMP, Plain, LIBRARY);
+        let numbers = Numbers::of(checks(Prologues, &["load-deep", "go", image.to_str().expect("a path")], NONE));
+        numbers.all_are(1, &["deep"]);
+        numbers.at_least(4, "moves");
+    }
+
+    #[test]
     fn one_may_have_checks_and_the_other_not() {
         for (program, image, preempted) in
             [(Prologues, Plain, CALLED_BACK), (Full, Plain, CALLED_BACK), (Plain, Prologues, 0), (Plain, Plain, 0)]

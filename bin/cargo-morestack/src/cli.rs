@@ -32,10 +32,10 @@ Exit codes: cargo's own; 2, the options or settings were refused; of doctor: 1, 
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Leave third-party crates as they are
+    /// Leave third-party crates as they are; `spawn` gives reserved stacks then, as in a plain build
     #[arg(long)]
     pub(crate) workspace_only: bool,
-    /// Leave this package as it is; may be given more than once
+    /// Leave this package as it is, with the same effect on `spawn`; may be given more than once
     #[arg(long, value_name = "CRATE")]
     pub(crate) exclude: Vec<String>,
     /// Leave locals where they are: `spawn` gives reserved stacks then, as in a plain build, and only `go` copies

@@ -148,6 +148,11 @@ impl Settings {
         }
     }
 
+    /// Whether code of third parties has neither checks nor side stacks.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.workspace_only || !self.exclude.is_empty()
+    }
+
     /// Whether a function gets the check, by the crate that defines it.
     pub(crate) fn is_checked(&self, defined_in: Option<&str>) -> bool {
         // Functions of the scheduler are compiled into crates that use it, too.

@@ -185,6 +185,13 @@ fn link(settings: &Settings, invocation: &mut Invocation) -> Result<(), String> 
         invocation.push(argument);
     }
     let shared = !invocation.has("--test") && invocation.crate_types().any(|kind| kind == "cdylib" || kind == "dylib");
+    if settings.side_stacks && !invocation.has("--test") && invocation.crate_types().any(|kind| kind == "cdylib") {
+        eprintln!(
+            "note: {}: its shared library needs a program that cargo morestack has built with side stacks; \
+             for any other build it with --no-side-stack",
+            package()
+        );
+    }
     let name = if shared {
         Library::SHARED
     } else {
@@ -206,6 +213,10 @@ fn instrumented(settings: &Settings, given: &Invocation, class: Class, dir: &Pat
     if class == Class::Own {
         invocation.push("--cfg");
         invocation.push("morestack_side_stacks");
+        if settings.leaves_out() {
+            invocation.push("--cfg");
+            invocation.push("morestack_unchecked");
+        }
     }
     invocation.push(format!("-Cmetadata={}", settings.fingerprint));
     let functions = match functions(&invocation, dir)? {

@@ -14,6 +14,8 @@ const PROGRAM: &str = r#"
         let threads: Vec<_> = (0..20).map(|n| morestack::spawn(move || depth(n) + format!("{n:3}").len() as u64)).collect();
         let sum: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
         println!("{sum}");
+        let own = morestack::Runtime::builder().stack_size(1 << 20).build().unwrap();
+        println!("{:?}", own.stack_mode());
     }
 "#;
 
@@ -27,7 +29,7 @@ fn programs_run_on_the_scheduler() {
     // Kept, so that the scheduler is compiled once.
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scheduler");
     let said = workspace.morestack("run --target-dir").arg(&dir).ok();
-    assert_eq!(said.stdout, "250\n");
+    assert_eq!(said.stdout, "250\nCopying\n");
     let image = Image::read(&dir.join(common::TARGET).join("debug/a"));
     image.assert_checked("a");
     assert!(image.find("1a5depth").checked && image.find("1a5depth").marked);
@@ -43,4 +45,7 @@ fn programs_run_on_the_scheduler() {
     }
     // Its functions that are generic over the program's types are there.
     assert!(image.of_crate("morestack").any(|function| function.name.starts_with("_R")));
+    // Where code of third parties has no checks, it may go as deep as in a plain build.
+    let said = workspace.morestack("run --workspace-only --target-dir").arg(&dir).ok();
+    assert_eq!(said.stdout, "250\nReserved(1048576)\n");
 }

@@ -136,11 +136,16 @@ fn libraries_for_other_languages() {
         ("main.c", c),
     ]);
     assert_eq!(workspace.morestack("run -q").ok().stdout, "4\n");
-    workspace.morestack("build -v").ok().says(&["libnative.so: ", "debug/native: "]);
+    workspace.morestack("build -v").ok().says(&[
+        "libnative.so: ",
+        "debug/native: ",
+        "note: native: its shared library needs a program that cargo morestack has built with side stacks",
+    ]);
     let image = workspace.image("debug", "libnative.so");
     assert!(image.find("twice").checked);
     // A program that is not built so has no side stacks for them.
-    workspace.morestack("build --no-side-stack").ok();
+    let said = workspace.morestack("build --no-side-stack").ok();
+    assert!(!said.stderr.contains("shared library needs"), "{}", said.stderr);
     let dir = workspace.built("debug", "");
     for (name, library) in [("by-static", "libnative.a"), ("by-dynamic", "libnative.so")] {
         let program = workspace.path().join(name);
