@@ -2,25 +2,14 @@ extern crate self as morestack;
 
 use morestack_macros::prologue;
 
+#[path = "../../../../sched/src/outline.rs"]
+mod outline;
+
 pub mod __private {
     macro_rules! prologue { ($($_arg:tt)*) => {}; }
     pub(crate) use prologue;
 
-    pub struct Outline<R>(std::marker::PhantomData<R>);
-
-    impl<R> Outline<R> {
-        pub fn new() -> Self {
-            Outline(std::marker::PhantomData)
-        }
-
-        pub fn returned(&self) -> R {
-            unreachable!()
-        }
-
-        pub fn run(self, body: impl FnOnce() -> R) -> R {
-            body()
-        }
-    }
+    pub use crate::outline::Outline;
 }
 
 #[prologue(frame = 4096)]
