@@ -232,6 +232,21 @@ pub struct MHead {
     pub pending: Pending,
 }
 
+impl MHead {
+    /// The head of an OS thread that runs nothing yet, whose failed checks `newstack` is to decide about.
+    pub fn new(newstack: McallFn) -> MHead {
+        MHead {
+            g0: ptr::null_mut(),
+            gsignal: Stack::NONE,
+            morebuf: Morebuf { pc: 0, sp: 0 },
+            stackguard1: 0,
+            newstack,
+            signals: Signals::default(),
+            pending: Pending::NONE,
+        }
+    }
+}
+
 pub(crate) const G_LO: usize = offset_of!(GHead, stack.lo);
 pub(crate) const G_HI: usize = offset_of!(GHead, stack.hi);
 pub(crate) const G_GUARD0: usize = offset_of!(GHead, stackguard0);

@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering::Relaxed;
 
 use morestack_asm::{
-    GHead, Gobuf, MHead, Mcall, Morebuf, Pending, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Signals, Stack,
-    getg, gogo, mcall, morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, switch,
-    switch_publishing, systemstack,
+    GHead, Gobuf, MHead, Mcall, STACK_BIG, STACK_GUARD, STACK_PREEMPT, STACK_SMALL, Stack, getg, gogo, mcall,
+    morestack, on_system_stack, prologue, set_stackguard, setg, stackguard, stackguard_slot, switch, switch_publishing,
+    systemstack,
 };
 
 /// A scheduler thread with one green thread, which runs `body`.
@@ -57,16 +57,8 @@ impl World {
         let lo = memory.as_mut_ptr() as usize;
         let stack = Stack { lo, hi: lo + SIZE };
         let mut g0 = Box::new(GHead::new());
-        let mut m = Box::new(MHead {
-            g0: &raw mut *g0,
-            gsignal: Stack::NONE,
-            morebuf: Morebuf { pc: 0, sp: 0 },
-            stackguard1: 0,
-            newstack: record_newstack,
-            signals: Signals::default(),
-            pending: Pending::NONE,
-        });
-        g0.m = &raw mut *m;
+        let mut m = Box::new(MHead::new(record_newstack));
+        (m.g0, g0.m) = (&raw mut *g0, &raw mut *m);
         // The bounds of the test thread's stack do not matter here.
         g0.stack = Stack { lo: 0, hi: usize::MAX };
         let mut g = Box::new(GHead::new());

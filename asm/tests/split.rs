@@ -13,8 +13,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use morestack_asm::{
-    GHead, Gobuf, MHead, Mcall, Morebuf, Pending, STACK_GUARD, STACK_PREEMPT, Signals, Stack, detect_vectors, getg,
-    gogo, mcall, set_stackguard, setg,
+    GHead, Gobuf, MHead, Mcall, STACK_GUARD, STACK_PREEMPT, Stack, detect_vectors, getg, gogo, mcall, set_stackguard,
+    setg,
 };
 
 /// What the assembly below knows by its offsets.
@@ -270,16 +270,8 @@ fn on_green_thread(how: Answer, body: impl FnOnce() + 'static) -> u32 {
     // The second one stays, too, until this is over.
     let kept = Memory { _words: Vec::new(), stack: next.stack };
     let mut g0 = Box::new(GHead::new());
-    let mut m = Box::new(MHead {
-        g0: &raw mut *g0,
-        gsignal: Stack::NONE,
-        morebuf: Morebuf { pc: 0, sp: 0 },
-        stackguard1: 0,
-        newstack: answer,
-        signals: Signals::default(),
-        pending: Pending::NONE,
-    });
-    g0.m = &raw mut *m;
+    let mut m = Box::new(MHead::new(answer));
+    (m.g0, g0.m) = (&raw mut *g0, &raw mut *m);
     g0.stack = Stack { lo: 0, hi: usize::MAX };
     let mut g = Box::new(GHead::new());
     g.m = &raw mut *m;

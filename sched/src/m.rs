@@ -32,7 +32,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize};
 use std::thread::JoinHandle;
 
-use morestack_asm::{GHead, MHead, Morebuf, Pending, STACK_PREEMPT, Signals, Stack, getg};
+use morestack_asm::{GHead, MHead, STACK_PREEMPT, Stack, getg};
 
 use crate::atomics::{AtomicBool, Mutex, SpinMutex};
 use crate::blocks::Blocks;
@@ -107,15 +107,7 @@ unsafe impl Send for M {}
 impl M {
     pub(crate) fn new(index: usize) -> M {
         M {
-            head: UnsafeCell::new(MHead {
-                g0: ptr::null_mut(),
-                gsignal: Stack::NONE,
-                morebuf: Morebuf { pc: 0, sp: 0 },
-                stackguard1: 0,
-                newstack,
-                signals: Signals::default(),
-                pending: Pending::NONE,
-            }),
+            head: UnsafeCell::new(MHead::new(newstack)),
             g0: UnsafeCell::new(GHead::new()),
             index,
             sched: Cell::new(None),

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use common::{WHY, done, green, serial};
-use morestack_asm::{GHead, MHead, Morebuf, Pending, Signals, setg};
+use morestack_asm::{GHead, MHead, setg};
 use morestack_stacks::{FIXED_STACK, Stack, StackCache, copystack, stackalloc, stackfree};
 
 fn message(f: impl FnOnce()) -> String {
@@ -30,15 +30,8 @@ unsafe fn no_newstack(_: *mut GHead, _: usize) {}
 fn refused_on_a_green_thread_and_allowed_on_g0() {
     let _one = serial();
     let mut g0 = GHead::new();
-    let mut m = MHead {
-        g0: &raw mut g0,
-        gsignal: Stack::NONE,
-        morebuf: Morebuf { pc: 0, sp: 0 },
-        stackguard1: 0,
-        newstack: no_newstack,
-        signals: Signals::default(),
-        pending: Pending::NONE,
-    };
+    let mut m = MHead::new(no_newstack);
+    m.g0 = &raw mut g0;
     let mut g = GHead::new();
     (g0.m, g.m) = (&raw mut m, &raw mut m);
     let mut cache = StackCache::new();

@@ -16,10 +16,7 @@ use std::process::Command;
 use std::{array, env, process, ptr};
 
 use common::{WHY, serial};
-use morestack_asm::{
-    GHead, Gobuf, MHead, Morebuf, Pending, STACK_GUARD, STACK_PREEMPT, Signals, Stack, gogo, mcall, set_stackguard,
-    setg,
-};
+use morestack_asm::{GHead, Gobuf, MHead, STACK_GUARD, STACK_PREEMPT, Stack, gogo, mcall, set_stackguard, setg};
 use morestack_stacks::framemap::{self, FrameMap, Register, Registration, register};
 use morestack_stacks::{FIXED_STACK, copystack, freeze, stackalloc, stackfree, thaw};
 
@@ -261,16 +258,8 @@ unsafe extern "C" fn entry(_: *mut GHead) -> ! {
 /// Runs `body` on a green thread whose stack this crate's copystack moves.
 fn on_a_green_thread(body: impl FnOnce() + 'static) {
     let mut g0 = Box::new(GHead::new());
-    let mut m = Box::new(MHead {
-        g0: &raw mut *g0,
-        gsignal: Stack::NONE,
-        morebuf: Morebuf { pc: 0, sp: 0 },
-        stackguard1: 0,
-        newstack,
-        signals: Signals::default(),
-        pending: Pending::NONE,
-    });
-    g0.m = &raw mut *m;
+    let mut m = Box::new(MHead::new(newstack));
+    (m.g0, g0.m) = (&raw mut *g0, &raw mut *m);
     // The bounds of the test thread's stack do not matter here.
     g0.stack = Stack { lo: 0, hi: usize::MAX };
     let mut g = Box::new(GHead::new());
