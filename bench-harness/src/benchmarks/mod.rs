@@ -13,6 +13,7 @@ mod peers;
 mod pingpong;
 mod preemption_cost;
 mod preemption_lateness;
+mod programs;
 mod prologue;
 mod prologues;
 mod recursion;
@@ -29,7 +30,7 @@ mod r#yield;
 
 use std::cell::OnceCell;
 
-use morestack::{JoinHandle, Runtime};
+use morestack::{JoinHandle, Runtime, Stack};
 
 use crate::measure::{Contender, Unit};
 
@@ -78,6 +79,11 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
 /// A runtime that does nothing by itself while it is measured: without time slices.
 fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).time_slice(None).build().expect("a runtime")
+}
+
+/// Whether green threads of `spawn` have stacks that move: in a program that `cargo morestack` built.
+fn moves() -> bool {
+    runtime(1).stack_mode() == Stack::Copying
 }
 
 /// Runs on something that the first of them makes: a child process that measures another contender does not need it.

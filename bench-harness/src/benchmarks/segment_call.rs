@@ -9,9 +9,7 @@ use std::fmt::{self, Display, Write};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use morestack::Stack;
-
-use super::{Benchmark, runtime};
+use super::{Benchmark, moves, runtime};
 use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -25,7 +23,7 @@ pub(super) const BENCHMARK: Benchmark = Benchmark {
 const CALLS: u64 = 10_000_000;
 
 fn contenders() -> Vec<Contender> {
-    if runtime(1).stack_mode() != Stack::Copying {
+    if !moves() {
         return Vec::new();
     }
     vec![

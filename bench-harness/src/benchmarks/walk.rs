@@ -8,11 +8,10 @@ use std::ffi::{c_int, c_void};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use morestack::Stack;
 use morestack_asm::{GHead, gogo, mcall};
 use morestack_stacks::{Frames, frames};
 
-use super::{Benchmark, runtime};
+use super::{Benchmark, moves, runtime};
 use crate::measure::{Contender, Unit};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -33,7 +32,7 @@ const DEPTH: usize = 16 * FUNCTIONS;
 const FRAMES: u64 = 500 * DEPTH as u64;
 
 fn contenders() -> Vec<Contender> {
-    if runtime(1).stack_mode() != Stack::Copying {
+    if !moves() {
         return Vec::new();
     }
     vec![

@@ -8,6 +8,14 @@ use std::time::Instant;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+use plain::{fib, matmul, quicksort, simulate};
+use programs::{Body, SIZE, bodies, numbers, programs};
+
+#[path = "../../../src/benchmarks/programs.rs"]
+mod programs;
+
+programs!(plain, [], []);
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(name), Some(Ok(operations))) = (arguments.next(), arguments.next().map(|n| n.parse::<u64>())) else {
@@ -23,9 +31,9 @@ fn main() {
             })
         }),
         "n-body" => Box::new(|| {
-            copies([step::<1>, step::<2>, step::<3>, step::<4>], |step| {
+            copies([simulate::<1>, simulate::<2>, simulate::<3>, simulate::<4>], |simulate| {
                 let mut bodies = bodies();
-                (0..500).for_each(|_| step(black_box(&mut bodies), 0.01));
+                simulate(black_box(&mut bodies), 500);
                 black_box(bodies);
             })
         }),
@@ -68,90 +76,6 @@ fn main() {
 
 fn copies<F>(copies: [F; 4], run: impl Fn(F)) {
     copies.into_iter().for_each(run);
-}
-
-#[inline(never)]
-fn fib<const COPY: u64>(n: u64) -> u64 {
-    if n < 2 { n + COPY } else { fib::<COPY>(n - 1) + fib::<COPY>(n - 2) }
-}
-
-fn numbers() -> Vec<u64> {
-    let mut x = 88_172_645_463_325_252_u64;
-    let mut next = || {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        x >> 8
-    };
-    (0..5000).map(|_| next()).collect()
-}
-
-#[inline(never)]
-fn quicksort<const COPY: u64>(numbers: &mut [u64]) {
-    let Some(last) = numbers.len().checked_sub(1) else { return };
-    numbers.swap(last / 2, last);
-    let pivot = numbers[last] + COPY;
-    let mut middle = 0;
-    for at in 0..last {
-        if numbers[at] + COPY < pivot {
-            numbers.swap(at, middle);
-            middle += 1;
-        }
-    }
-    numbers.swap(middle, last);
-    let (low, high) = numbers.split_at_mut(middle);
-    quicksort::<COPY>(low);
-    quicksort::<COPY>(&mut high[1..]);
-}
-
-#[derive(Clone, Copy)]
-struct Body {
-    place: [f64; 3],
-    speed: [f64; 3],
-    mass: f64,
-}
-
-fn bodies() -> [Body; 5] {
-    std::array::from_fn(|i| {
-        let i = i as f64;
-        Body { place: [i, 2.0 - i, i * 0.5], speed: [0.1 * i, 0.2, -0.1], mass: 1.0 / (1.0 + i) }
-    })
-}
-
-#[inline(never)]
-fn step<const COPY: u64>(bodies: &mut [Body; 5], time: f64) {
-    for i in 0..bodies.len() {
-        for j in i + 1..bodies.len() {
-            let apart: [f64; 3] = std::array::from_fn(|axis| bodies[i].place[axis] - bodies[j].place[axis]);
-            let square = apart.iter().map(|x| x * x).sum::<f64>() + COPY as f64;
-            let pull = time / (square * square.sqrt());
-            let (mass, other) = (bodies[i].mass, bodies[j].mass);
-            for (axis, x) in apart.into_iter().enumerate() {
-                bodies[i].speed[axis] -= x * other * pull;
-                bodies[j].speed[axis] += x * mass * pull;
-            }
-        }
-    }
-    for body in bodies {
-        for axis in 0..3 {
-            body.place[axis] += time * body.speed[axis];
-        }
-    }
-}
-
-/// Rows and columns.
-const SIZE: usize = 96;
-
-#[inline(never)]
-fn matmul<const COPY: u64>(a: &[f64], b: &[f64], c: &mut [f64]) {
-    for (a, c) in a.chunks_exact(SIZE).zip(c.chunks_exact_mut(SIZE)) {
-        for (a, b) in a.iter().zip(b.chunks_exact(SIZE)) {
-            let a = *a + COPY as f64;
-            for (c, b) in c.iter_mut().zip(b) {
-                *c += a * b;
-            }
-        }
-    }
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
