@@ -15,15 +15,16 @@
 //! | `stack`, `stackguard0` | the owner of the stack (S20: Running's M, or whoever holds the Scan bit) | on g0, while the green thread does not run |
 //! | `sched` | `mcall`, `morestack` (save); `gogo` (consume); copystack (relocate) | save: by the running thread itself; the rest as above |
 //! | `m` | the M that runs it | before `gogo` |
-//! | `spare`, `fixed` | the owner, as above; and `__morestack`, in the running thread itself | |
+//! | `guard`, `spare`, `fixed`; and the two above | the owner, as above; and `__morestack`, in the running thread itself | |
 //! | `MHead` | its own OS thread only | |
 
 use core::mem::offset_of;
 use core::ptr;
 
 use crate::pending::Pending;
+use crate::prologue::STACK_GUARD;
 #[cfg(morestack_side_stacks)]
-use crate::prologue::{STACK_GUARD, STACK_SMALL_AUTOMATIC};
+use crate::prologue::STACK_SMALL_AUTOMATIC;
 use crate::signal::Signals;
 
 /// The bounds of a stack: exactly `[lo, hi)`, with nothing implicit on either side. The size is a power of two.
@@ -98,8 +99,8 @@ impl Gobuf {
 pub struct GHead {
     /// Bounds of the stack it runs on.
     pub stack: Stack,
-    /// S2. What `fs:[0x70]` is set to when this runs: `stack.lo + STACK_GUARD`, or [`STACK_PREEMPT`] where every
-    /// prologue shall enter `newstack`. Requests of other threads go to the live copy in `fs:[0x70]`, not here.
+    /// S2. What `fs:[0x70]` is set to when this runs: [`guard`](GHead::guard), or [`STACK_PREEMPT`] where every prologue shall enter
+    /// `newstack`. Requests of other threads go to the live copy in `fs:[0x70]`, not here.
     ///
     /// [`STACK_PREEMPT`]: crate::STACK_PREEMPT
     pub stackguard0: usize,
@@ -113,12 +114,15 @@ pub struct GHead {
     /// The end of a frame on `stack` that must not move; as long as the stack pointer is below, that frame is there. 0: none known.
     #[cfg(morestack_side_stacks)]
     pub fixed: usize,
+    /// Where checks fail on `stack`.
+    #[cfg(morestack_side_stacks)]
+    pub guard: usize,
 }
 
 /// What stands at the top of a segment: a stack on which a function runs whose caller is on another one, since that one cannot grow.
 /// [`crate::segment`] has the picture.
 #[cfg(morestack_side_stacks)]
-#[repr(C)]
+#[repr(C, align(16))]
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
     /// The caller's frame pointer; and `rbp` points here, so that frame pointers are a chain.
@@ -129,10 +133,18 @@ pub struct Link {
     pub sp: usize,
     /// The stack below.
     pub below: Stack,
+    /// Its `guard`.
+    pub below_guard: usize,
+    /// Its side pointer.
+    pub below_side: usize,
     /// Its `fixed`.
     pub fixed: usize,
     /// The segment itself.
     pub segment: Stack,
+    /// Where checks fail on it.
+    pub guard: usize,
+    /// Its side stack.
+    pub side: Stack,
     /// The largest frame that it takes.
     pub room: usize,
     /// The next spare one.
@@ -145,13 +157,32 @@ impl Link {
     ///
     /// # Safety
     ///
-    /// The segment is writable, and nobody else uses it.
-    pub unsafe fn put(segment: Stack, next: *mut Link) -> *mut Link {
-        let link = (segment.hi - size_of::<Link>()) as *mut Link;
+    /// The segment is writable, and nobody else uses it or its side stack.
+    pub unsafe fn put(segment: Stack, side: Stack, guard: usize, next: *mut Link) -> *mut Link {
+        let link = Link::of(segment);
         let (room, below) = (Link::room(segment), Stack::NONE);
+        let new = Link {
+            bp: 0,
+            pc: 0,
+            sp: 0,
+            below,
+            below_guard: 0,
+            below_side: 0,
+            fixed: 0,
+            segment,
+            guard,
+            side,
+            room,
+            next,
+        };
         // SAFETY: by the contract. Stacks end at page boundaries, so it is aligned.
-        unsafe { link.write(Link { bp: 0, pc: 0, sp: 0, below, fixed: 0, segment, room, next }) };
+        unsafe { link.write(new) };
         link
+    }
+
+    /// Where the link of a segment is.
+    pub fn of(segment: Stack) -> *mut Link {
+        (segment.hi - size_of::<Link>()) as *mut Link
     }
 
     /// Corrects the link of a segment that is in use, and was moved to another place.
@@ -161,9 +192,10 @@ impl Link {
     /// The caller owns the segment, whose link was copied with it.
     pub unsafe fn moved(segment: Stack) {
         // SAFETY: by the contract.
-        let link = unsafe { &mut *((segment.hi - size_of::<Link>()) as *mut Link) };
+        let link = unsafe { &mut *Link::of(segment) };
         link.room = Link::room(segment);
         link.segment = segment;
+        link.guard = segment.lo + STACK_GUARD;
     }
 
     /// The largest frame of a function that runs on this segment.
@@ -188,7 +220,29 @@ impl GHead {
             spare: ptr::null_mut(),
             #[cfg(morestack_side_stacks)]
             fixed: 0,
+            #[cfg(morestack_side_stacks)]
+            guard: 0,
         }
+    }
+
+    /// Gives it this stack from now on.
+    pub fn set_stack(&mut self, stack: Stack) {
+        self.stack = stack;
+        self.stackguard0 = stack.lo + STACK_GUARD;
+        #[cfg(morestack_side_stacks)]
+        {
+            self.guard = self.stackguard0;
+        }
+    }
+
+    /// Where checks fail on its stack: at `lo + STACK_GUARD`, or above where its side stack is to be looked at before.
+    #[inline(always)]
+    pub fn guard(&self) -> usize {
+        #[cfg(morestack_side_stacks)]
+        let guard = self.guard;
+        #[cfg(not(morestack_side_stacks))]
+        let guard = self.stack.lo + STACK_GUARD;
+        guard
     }
 }
 
@@ -249,6 +303,8 @@ impl MHead {
 
 pub(crate) const G_LO: usize = offset_of!(GHead, stack.lo);
 pub(crate) const G_HI: usize = offset_of!(GHead, stack.hi);
+#[cfg(morestack_side_stacks)]
+pub(crate) const G_GUARD: usize = offset_of!(GHead, guard);
 pub(crate) const G_GUARD0: usize = offset_of!(GHead, stackguard0);
 pub(crate) const G_SP: usize = offset_of!(GHead, sched.sp);
 pub(crate) const G_PC: usize = offset_of!(GHead, sched.pc);
@@ -273,9 +329,13 @@ pub(crate) mod link {
     pub(crate) const SP: usize = offset_of!(Link, sp);
     pub(crate) const BELOW_LO: usize = offset_of!(Link, below.lo);
     pub(crate) const BELOW_HI: usize = offset_of!(Link, below.hi);
+    pub(crate) const BELOW_GUARD: usize = offset_of!(Link, below_guard);
+    pub(crate) const BELOW_SIDE: usize = offset_of!(Link, below_side);
     pub(crate) const FIXED: usize = offset_of!(Link, fixed);
     pub(crate) const LO: usize = offset_of!(Link, segment.lo);
     pub(crate) const HI: usize = offset_of!(Link, segment.hi);
+    pub(crate) const GUARD: usize = offset_of!(Link, guard);
+    pub(crate) const SIDE_HI: usize = offset_of!(Link, side.hi);
     pub(crate) const ROOM: usize = offset_of!(Link, room);
     pub(crate) const NEXT: usize = offset_of!(Link, next);
 }

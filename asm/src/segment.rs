@@ -57,8 +57,8 @@ pub fn is_segment_call(function: usize) -> bool {
 mod call {
     use core::arch::naked_asm;
 
-    use crate::layout::{G_GUARD0, G_HI, G_LO, link};
-    use crate::prologue::{STACK_GUARD, STACK_PREEMPT};
+    use crate::layout::{G_GUARD, G_GUARD0, G_HI, G_LO, link};
+    use crate::prologue::STACK_PREEMPT;
 
     /// The end of a segment's use: rbp is its link, and r10, r11, rsi and rdi are free. rsp is on the stack below afterwards.
     macro_rules! leave {
@@ -71,12 +71,16 @@ mod call {
                 "mov qword ptr [rsi + {HI}], rdi\n",
                 "mov qword ptr [rsi + {LO}], r11\n",
                 "mov rdi, qword ptr [rbp + {FIXED}]\n",
-                "add r11, {GUARD}\n",
+                "mov r11, qword ptr [rbp + {BELOW_GUARD}]\n",
                 "mov qword ptr [rsi + {G_FIXED}], rdi\n",
                 "mov rdi, qword ptr [rsi + {SPARE}]\n",
+                "mov qword ptr [rsi + {GUARD}], r11\n",
                 "mov qword ptr [rsi + {GUARD0}], r11\n",
                 "mov qword ptr [rbp + {NEXT}], rdi\n",
                 "mov qword ptr [rsi + {SPARE}], rbp\n",
+                "mov rdi, qword ptr [rip + __safestack_unsafe_stack_ptr@GOTTPOFF]\n",
+                "mov rsi, qword ptr [rbp + {BELOW_SIDE}]\n",
+                "mov qword ptr fs:[rdi], rsi\n",
                 "cmp qword ptr fs:[0x70], {PREEMPT}\n",
                 "je 3f\n",
                 "mov qword ptr fs:[0x70], r11\n",
@@ -146,6 +150,8 @@ mod call {
             "mov qword ptr [rax + {BELOW_LO}], r10",
             "mov r10, qword ptr [rcx + {HI}]",
             "mov qword ptr [rax + {BELOW_HI}], r10",
+            "mov r10, qword ptr [rcx + {GUARD}]",
+            "mov qword ptr [rax + {BELOW_GUARD}], r10",
             "mov r10, qword ptr [rcx + {G_FIXED}]",
             "mov qword ptr [rax + {FIXED}], r10",
             // From here on a signal handler's checks do not come this way.
@@ -159,12 +165,18 @@ mod call {
             "mov qword ptr [rcx + {HI}], r10",
             "mov r10, qword ptr [rax + {LINK_LO}]",
             "mov qword ptr [rcx + {LO}], r10",
-            "lea r10, [r10 + {GUARD}]",
+            "mov r10, qword ptr [rax + {LINK_GUARD}]",
+            "mov qword ptr [rcx + {GUARD}], r10",
             "mov qword ptr [rcx + {GUARD0}], r10",
             "cmp qword ptr fs:[0x70], {PREEMPT}",
             "je 5f",
             "mov qword ptr fs:[0x70], r10",
             "5:",
+            "mov rcx, qword ptr [rip + __safestack_unsafe_stack_ptr@GOTTPOFF]",
+            "mov r10, qword ptr fs:[rcx]",
+            "mov qword ptr [rax + {BELOW_SIDE}], r10",
+            "mov r10, qword ptr [rax + {SIDE_HI}]",
+            "mov qword ptr fs:[rcx], r10",
             "mov rcx, qword ptr [rsp]",
             "mov r10, qword ptr [rsp + 8]", // rax, for later
             "mov rbp, rax",
@@ -258,8 +270,10 @@ mod call {
             LO = const G_LO, HI = const G_HI, GUARD0 = const G_GUARD0, SPARE = const link::G_SPARE,
             G_FIXED = const link::G_FIXED, BP = const link::BP, PC = const link::PC, SP = const link::SP,
             BELOW_LO = const link::BELOW_LO, BELOW_HI = const link::BELOW_HI, FIXED = const link::FIXED,
-            LINK_LO = const link::LO, LINK_HI = const link::HI, ROOM = const link::ROOM, NEXT = const link::NEXT,
-            GUARD = const STACK_GUARD, PREEMPT = const STACK_PREEMPT as isize,
+            BELOW_GUARD = const link::BELOW_GUARD, BELOW_SIDE = const link::BELOW_SIDE,
+            LINK_LO = const link::LO, LINK_HI = const link::HI, LINK_GUARD = const link::GUARD,
+            SIDE_HI = const link::SIDE_HI, ROOM = const link::ROOM, NEXT = const link::NEXT,
+            GUARD = const G_GUARD, PREEMPT = const STACK_PREEMPT as isize,
             resume = sym _Unwind_Resume,
         )
     }

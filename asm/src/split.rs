@@ -38,7 +38,7 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::layout::*;
 use crate::morestack::{enter_newstack, refuse};
-use crate::prologue::{STACK_GUARD, STACK_PREEMPT};
+use crate::prologue::STACK_PREEMPT;
 use crate::side::{side, swap_side};
 use crate::signal::in_handler;
 use crate::tls::{getg, stackguard};
@@ -68,7 +68,7 @@ extern "C" fn enters(sp: usize, frame: usize, ret: usize) -> usize {
         stackguard() == STACK_PREEMPT
             && (*g.m).pending.goes_on(g, ret)
             && g.stack.contains(sp)
-            && sp - g.stack.lo > STACK_GUARD.saturating_add(frame)
+            && sp.saturating_sub(frame) > g.guard()
     });
     usize::from(!known && !in_handler(sp))
 }

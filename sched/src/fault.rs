@@ -24,7 +24,7 @@ use morestack_stacks::{SIDE_GAP, efence, guard_of};
 
 use crate::g::{G, StackKind};
 use crate::m::{self, M};
-use crate::timers;
+use crate::{side, timers};
 
 const SIGNALS: [i32; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
@@ -84,11 +84,11 @@ extern "C" fn handle(signal: i32, info: *mut libc::c_void, context: *mut libc::c
         explain_overflow(&mut line, g);
         die(&line);
     }
-    if let Some(g) = g.filter(|g| g.side.gap().contains(&addr)) {
+    if let Some(g) = g.filter(|g| side::overflowed(g, addr)) {
         let _ = writeln!(
             line,
-            "morestack: green thread '{}' (id {}) overflowed its side stack: its locals need more than there is\n  more room: \
-             RuntimeBuilder::stack_size, MORESTACK_STACK_SIZE",
+            "morestack: green thread '{}' (id {}) overflowed its side stack: its locals need more than there is for its stack\n  \
+             more room: Builder::stack(Stack::Reserved(bytes)), of which the side stack has some times as much",
             g.label(),
             g.id
         );

@@ -65,8 +65,9 @@ use crate::m::{self, M};
 use crate::p::P;
 use crate::ready::{Next, ready};
 use crate::sched::Sched;
+use crate::side::{self, Look};
 use crate::token::Token;
-use crate::{cancel, p, schedule, side, stack, stress, timers};
+use crate::{cancel, p, schedule, stack, stress, timers};
 
 /// Checks in a row that fail for one that was cancelled and is to unwind at the next safepoint of its author's, which may be rare among
 /// them. A twentieth of the time between two of sysmon's looks: it loses no more by it, and meets such a safepoint at one of the looks.
@@ -94,8 +95,6 @@ pub(crate) unsafe fn newstack(head: *mut GHead, check: usize) {
     let short = sp.saturating_sub(frame) <= bounds.lo + STACK_GUARD;
     let ret = match make_room(m, g, frame, short, automatic) {
         Ok(ret) => ret,
-        // Without need it is stress: nothing is lost if it does not move.
-        Err(_) if !short => 0,
         Err(_) if !is_open(m, automatic) => return go_on(m, g, 0),
         Err(refusal) => {
             let raise: Raise = match refusal {
@@ -129,23 +128,32 @@ enum Refusal {
     Memory(StackError),
 }
 
-/// Makes room for `frame` bytes if `g` is short of it, and moves its stack under stress. What the check is to return: 0, or
-/// [`SEGMENT`].
+/// Makes room for `frame` bytes if `g` is short of it, or of its side stack, and moves its stack under stress. What the check is to
+/// return: 0, or [`SEGMENT`].
 fn make_room(m: &M, g: GRef, frame: usize, short: bool, automatic: bool) -> Result<usize, Refusal> {
     let limit = m.sched().config.max_stack_size;
     // SAFETY: owned by this M, suspended.
     let (bounds, sp, lent) = unsafe { ((*g.head()).stack, (*g.head()).sched.sp, Lent::of(&g).is_some()) };
-    // SAFETY: on g0; as above.
-    if unsafe { side::make_room(m, &g, limit) }.is_err() {
-        return Err(Refusal::Limit);
+    if lent {
+        return Ok(0);
     }
-    if !(short || stress::moves(&g)) || lent {
+    let size = if short { room_for(bounds.hi - sp + frame, bounds.size(), limit) } else { bounds.size() };
+    // SAFETY: on g0; as above.
+    let look = unsafe { side::look(&g, frame) };
+    if automatic && size <= limit {
+        if !look.fits(size) {
+            // Whether its frames may move or not.
+            return put_segment(m, g, frame, short.then_some(size), &look, bounds.hi);
+        }
+        // SAFETY: as above.
+        unsafe { look.suffices(&g) };
+    }
+    if !(short || stress::moves(&g)) {
         return Ok(0);
     }
     if !g.moves() {
-        return Err(Refusal::Limit);
+        return if short { Err(Refusal::Limit) } else { Ok(0) };
     }
-    let size = if short { room_for(bounds.hi - sp + frame, bounds.size(), limit) } else { bounds.size() };
     let frames = match g.kind {
         // SAFETY: on g0; as above, and it is not unwinding.
         StackKind::Copying => unsafe { frames(g.head()) },
@@ -153,19 +161,36 @@ fn make_room(m: &M, g: GRef, frame: usize, short: bool, automatic: bool) -> Resu
     };
     match frames {
         _ if size > limit => Err(Refusal::Limit),
-        Frames::Movable { segment } => {
-            stack::grow(m, &g, size, segment).map_err(Refusal::Memory)?;
-            Ok(0)
-        }
+        Frames::Movable { .. } => match stack::grow(m, &g, size) {
+            // Without need it is stress: nothing is lost if it does not move.
+            Err(error) if short => Err(Refusal::Memory(error)),
+            _ => Ok(0),
+        },
         // The frame of a function marked `#[prologue]` is there already: there is the room below the guard.
         Frames::Fixed(_) if !automatic => Ok(0),
-        Frames::Fixed(end) => {
-            let size = side::segment_size(frame, if short { size } else { 0 });
-            // SAFETY: as above, and suspended in `__morestack`.
-            unsafe { side::put_segment(m, &g, frame, size, end) }.map_err(Refusal::Memory)?;
-            Ok(SEGMENT)
-        }
+        Frames::Fixed(end) => put_segment(m, g, frame, short.then_some(size), &look, end),
     }
+}
+
+/// Has the function whose check failed run on a segment, above frames that end at `fixed`. `short`: the size of which the stack
+/// would have to be instead; if it is not short, it is its side stack that is, and there may be enough, or stress.
+fn put_segment(
+    m: &M,
+    g: GRef,
+    frame: usize,
+    short: Option<usize>,
+    look: &Look,
+    fixed: usize,
+) -> Result<usize, Refusal> {
+    let segment = look.next(frame, short, m.sched().config.max_stack_size).ok_or(Refusal::Limit)?;
+    // SAFETY: on g0; `g` is owned by this M and suspended in `__morestack`.
+    match (unsafe { side::put_segment(m, &g, frame, segment, fixed) }, short) {
+        (Ok(()), Some(size)) => stack::note_growth(&g, size),
+        (Ok(()), None) => {}
+        (Err(error), Some(_)) => return Err(Refusal::Memory(error)),
+        (Err(_), None) => return Ok(0),
+    }
+    Ok(SEGMENT)
 }
 
 /// Whether the check that failed is where the green thread may be preempted, and unwound.

@@ -560,7 +560,7 @@ pub(crate) unsafe fn start(m: &M, g: GRef, stack: Stack) {
     let head = g.head();
     // SAFETY: by the contract.
     unsafe {
-        (*head).stack = stack;
+        (*head).set_stack(stack);
         (*head).sched = Gobuf::new(stack, gmain);
         side::start(&g);
         (*head).m = m.head_ptr();

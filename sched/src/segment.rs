@@ -96,7 +96,8 @@ fn run_on(g: &G, segment: Stack, f: extern "C" fn(*mut u8), arg: *mut u8) {
     let change = |to: Stack, on_segment: bool| {
         // SAFETY: the running green thread's own head, and the guard of the stack that comes next: see "Guard".
         unsafe {
-            let from = std::mem::replace(&mut (*g.head()).stack, to);
+            let from = (*g.head()).stack;
+            (*g.head()).set_stack(to);
             g.on_segment.set(on_segment);
             let guard = stack::guard(g);
             (*g.head()).stackguard0 = guard;

@@ -4,28 +4,39 @@
 //! frames of such code may move, and safe green threads get copying stacks. In plain builds nothing of this exists: [`ON`] is false,
 //! and what is here does nothing.
 //!
-//! # The side stack
+//! # A stack and its side stack are one piece
 //!
-//! It comes with the stack and goes with it, and its pointer is saved with the context. It does not move; where room runs low it is
-//! continued on a larger one, since every function puts back the pointer that it found:
+//! A side stack cannot grow: it must not move, and what lies below it is somebody else's. And nothing checks how much is left of it,
+//! but for what a check of the stack finds. So a stack and its side stack belong together, and how deep the stack may be without a look
+//! at the side stack is bounded by the size of that:
 //!
 //! ```text
-//!     first              second                        third: [`Side`], the newest
-//!   hi ┌───────────┐   hi ┌───────────────────────┐   hi ┌────────────────────────────────────┐
-//!      │ ...       │ ◄────┤ bounds of the first   │ ◄────┤ bounds of the second               │
-//!      │           │      │ ...                   │      │ ...            ◄─ pointer          │
-//!   lo └───────────┘   lo └───────────────────────┘   lo └────────────────────────────────────┘
+//!       stack                     side stack
+//!   hi ┌──────────────────┐   hi ┌──────────────────┐
+//!      │ ...              │      │ ...              │
+//!      │                  │      │                  │   for each byte down to the guard
+//!      │        ◄─ rsp    │      │     ◄─ pointer   │   SHARE bytes of side stack
+//!   ───┼── guard ─────────┤      │                  │
+//!      │ STACK_GUARD      │   lo ├──────────────────┤
+//!   lo └──────────────────┘      │ gap: faults      │
 //! ```
 //!
-//! Nothing checks how much is left of it but [`newstack`](crate::newstack), whenever it is entered, and a stack is grown whenever it
-//! doubles, or grows fourfold; the first time it is entered early. So there must be room then for as much as will be used until the stack
-//! has grown once more; taken to be four times of what is in use. One that is used otherwise meets the gap below, which faults. When the pointer has gone back to an earlier one, the later ones are
-//! freed.
+//! 1. *Of each piece, `SHARE * (hi - guard)` is no more than its side stack has.* Whatever code has run before: a recursion may come
+//!    a second time, when the stack has grown already, and no check fails on the way down.
+//! 2. *Code that uses more than that for its stack is known by it when it comes to a check that fails.* The first one that does is early,
+//!    [`FIRST_LOOK`] bytes down, and each growth is another. If by then so much is in use that up to the next such check there may
+//!    be too little, that check ends the piece.
 //!
-//! # Segments
+//! Where a piece ends another begins: a segment (`morestack_asm::Link` has the picture), with a side stack of its own that is
+//! larger. It is left when the function returns that began it, and then stack, guard and side pointer are those of the piece below, all
+//! at once. So each is used as it was laid out.
 //!
-//! `morestack_asm::Link` has the picture. Those that are not in use hang at the head, for the next call across the boundary, until the
-//! green thread waits for long or ends.
+//! A segment is also what comes next above a frame that must not move. In each piece the stack is copied to grow, as far as its
+//! side stack allows. Those that are not in use hang at the head, for the next call across the boundary, until the green thread waits
+//! for long or ends.
+//!
+//! What is left over: code that uses more than SHARE times as much side stack as stack, and began with less. It meets the gap,
+//! which faults, and [`fault`](crate::fault) says so.
 
 #[cfg(not(morestack_side_stacks))]
 pub(crate) use off::*;
@@ -44,76 +55,48 @@ mod on {
     use std::cell::Cell;
     use std::ptr;
 
-    use morestack_asm::{GHead, Link, STACK_GUARD, Stack};
+    use morestack_asm::{Link, STACK_GUARD, Stack};
     use morestack_stacks::{
-        FIXED_STACK, StackCache, StackError, round_side_size, side_alloc, side_free, stackalloc, stackfree,
+        FIXED_STACK, SIDE_GAP, SIDE_STACK, StackCache, StackError, round_side_size, side_alloc, side_free, side_gap,
+        stackalloc, stackfree,
     };
 
-    use crate::g::G;
+    use crate::g::{G, StackKind};
     use crate::m::M;
 
-    /// The side stacks of a green thread. The owner's.
+    /// The side stack that a green thread begins on. The owner's.
     #[derive(Debug)]
-    pub(crate) struct Side {
-        newest: Cell<Stack>,
-        /// How many there are; each but the first has the bounds of the one before.
-        count: Cell<u8>,
-        /// Nobody has looked at it yet.
-        fresh: Cell<bool>,
-    }
+    pub(crate) struct Side(Cell<Stack>);
 
     impl Default for Side {
         fn default() -> Self {
-            Side { newest: Cell::new(Stack::NONE), count: Cell::new(0), fresh: Cell::new(true) }
+            Side(Cell::new(Stack::NONE))
         }
     }
 
-    impl Side {
-        /// What faults below the newest. For a signal handler, too.
-        pub(crate) fn gap(&self) -> std::ops::Range<usize> {
-            morestack_stacks::side_gap(self.newest.get())
-        }
+    /// Bytes of side stack for each byte of stack. Rust's functions have more locals that are pointed at than saved registers and
+    /// return addresses, rarely this many times as much.
+    const SHARE: usize = 8;
 
-        fn push(&self, side: Stack) {
-            self.newest.set(side);
-            self.count.set(self.count.get() + 1);
-        }
+    /// So many times as large as at first a segment may become on its side stack.
+    const GROWTH: usize = 8;
 
-        /// Takes off the newest.
-        ///
-        /// # Safety
-        ///
-        /// It is not in use.
-        unsafe fn pop(&self) -> Option<Stack> {
-            let (side, count) = (self.newest.get(), self.count.get());
-            let left = count.checked_sub(1)?;
-            // SAFETY: the header of a later one.
-            let before = if left > 0 { unsafe { ((side.hi - HEADER) as *const Stack).read() } } else { Stack::NONE };
-            self.newest.set(before);
-            self.count.set(left);
-            Some(side)
-        }
-    }
-
-    /// Bytes at the top of a later side stack, for the bounds of the one before. A multiple of 16, as the pointer is.
-    const HEADER: usize = size_of::<Stack>();
-    const _: () = assert!(HEADER.is_multiple_of(16));
-
-    /// How deep a green thread may go before its side stack is looked at for the first time. It tells how much of that it uses
-    /// for how much of its stack: the side stack lasts up to there if that is less than 90 times as much. A look costs 0.1 us.
+    /// How deep the stack of a piece may be before its side stack is looked at for the first time. That is enough of it up to
+    /// there if the use is less than 90 times as much. A look costs 0.1 us.
     const FIRST_LOOK: usize = 4 << 10;
 
-    /// The lowest guard that `g` may have, whose stack ends at `hi`.
-    #[inline(always)]
-    pub(crate) fn least_guard(g: &G, hi: usize) -> usize {
-        if g.side.fresh.get() { hi - FIRST_LOOK } else { 0 }
+    /// The size of a side stack for a stack that may become so large, of whose use the side stack's is `share` times as much.
+    fn size_for(stack: usize, share: usize) -> usize {
+        round_side_size((stack - STACK_GUARD).saturating_mul(share).min(isize::MAX as usize / 2))
     }
 
-    /// Gives `g` its first side stack.
-    pub(crate) fn alloc(m: &M, g: &G) -> Result<(), StackError> {
-        let size = round_side_size(m.sched().config.stack_size);
+    // The smallest of both belong together.
+    const _: () = assert!((FIXED_STACK - STACK_GUARD) * SHARE <= SIDE_STACK - SIDE_GAP);
+
+    /// Gives `g` its first side stack, for a stack of this size.
+    pub(crate) fn alloc(m: &M, g: &G, stack: usize) -> Result<(), StackError> {
         // SAFETY: on g0 of an M that holds its P.
-        g.side.push(side_alloc(unsafe { m.p().cache() }, size)?);
+        g.side.0.set(side_alloc(unsafe { m.p().cache() }, size_for(stack, SHARE))?);
         Ok(())
     }
 
@@ -124,7 +107,27 @@ mod on {
     /// The caller owns `g`, which has one and a context.
     pub(crate) unsafe fn start(g: &G) {
         // SAFETY: by the contract.
-        unsafe { (*g.head()).sched.side = g.side.newest.get().hi };
+        unsafe {
+            (*g.head()).sched.side = g.side.0.get().hi;
+            moved(g);
+        }
+    }
+
+    /// The stack of `g` is another, or at another place: has it looked at early, where nothing is known of it yet.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns `g`, which is suspended.
+    pub(crate) unsafe fn moved(g: &G) {
+        // SAFETY: by the contract. The link of a segment was copied with the rest, and lies at the top.
+        unsafe {
+            let head = &mut *g.head();
+            if link(g).is_some() {
+                Link::moved(head.stack);
+            } else if g.kind == StackKind::Copying && head.stack.hi - head.sched.sp < FIRST_LOOK {
+                head.guard = head.stack.hi - FIRST_LOOK;
+            }
+        }
     }
 
     /// Frees all that `g` has, which has ended.
@@ -132,55 +135,117 @@ mod on {
         // SAFETY: nothing runs on them.
         unsafe {
             free_segments(cache, g);
-            while let Some(side) = g.side.pop() {
-                side_free(cache, side);
-            }
+            side_free(cache, g.side.0.replace(Stack::NONE));
         }
     }
 
-    /// By how much a stack grows at once, at most: so much more of the side stack may be in use the next time it is looked at.
-    const AHEAD: usize = 4;
-
-    /// The side stack would exceed what it may have.
-    pub(crate) struct TooLarge;
-
-    /// Sees to it that there is room on the side stack, and frees what was left. No memory for more is no error: there may be
-    /// enough.
+    /// The link of the segment that `g` is on. None: it is on the stack that it began on.
     ///
     /// # Safety
     ///
-    /// On g0 of `m`, which owns `g`; that is suspended.
-    pub(crate) unsafe fn make_room(m: &M, g: &G, limit: usize) -> Result<(), TooLarge> {
-        // SAFETY: by the contract.
+    /// The caller owns `g`, which is suspended; the link is not used when it has run again.
+    unsafe fn link<'a>(g: &G) -> Option<&'a mut Link> {
+        let first = g.side.0.get();
+        // SAFETY: by the contract. Each piece has a side stack of its own, so a pointer outside of the first is a segment's.
         unsafe {
-            g.side.fresh.set(false);
-            let pointer = (*g.head()).sched.side;
-            while g.side.count.get() > 1 && !holds(g.side.newest.get(), pointer) {
-                if let Some(side) = g.side.pop() {
-                    side_free(m.p().cache(), side);
-                }
-            }
-            let side = g.side.newest.get();
-            let (room, used) = (pointer.wrapping_sub(side.lo), side.hi.wrapping_sub(pointer));
-            if room >= AHEAD * used {
-                return Ok(());
-            }
-            let size = round_side_size(AHEAD * side.size());
-            if size > limit.max(round_side_size(m.sched().config.stack_size)) {
-                return if room >= (AHEAD - 1) * used { Ok(()) } else { Err(TooLarge) };
-            }
-            if let Ok(next) = side_alloc(m.p().cache(), size) {
-                let top = next.hi - HEADER;
-                (top as *mut Stack).write(side);
-                g.side.push(next);
-                (*g.head()).sched.side = top;
-            }
+            let head = &*g.head();
+            let on_first = side_gap(first).start <= head.sched.side && head.sched.side <= first.hi;
+            (!on_first).then(|| &mut *Link::of(head.stack))
         }
-        Ok(())
     }
 
-    fn holds(side: Stack, pointer: usize) -> bool {
-        side.lo <= pointer && pointer <= side.hi
+    /// The side stack that `g` is on.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns `g`, which is suspended.
+    unsafe fn current(g: &G) -> Stack {
+        // SAFETY: by the contract.
+        unsafe { link(g) }.map_or(g.side.0.get(), |link| link.side)
+    }
+
+    /// Whether what faulted at `addr` is the gap below the side stack of `g`, which runs on this thread. For a signal handler.
+    pub(crate) fn overflowed(g: &G, addr: usize) -> bool {
+        // SAFETY: the head of what runs on this thread.
+        let stack = unsafe { (*g.head()).stack };
+        if stack == Stack::NONE {
+            return false;
+        }
+        // SAFETY: the highest words of a stack that is in use. They are a link if they say so.
+        let link = unsafe { Link::of(stack).read() };
+        let side = if link.segment == stack { link.side } else { g.side.0.get() };
+        side_gap(side).contains(&addr)
+    }
+
+    /// What a check that failed finds on a side stack.
+    pub(crate) struct Look {
+        side: Stack,
+        /// Bytes of it for each 1024 of the stack that are in use, and half as much again; at least [`SHARE`].
+        share: usize,
+        /// There was something to see.
+        known: bool,
+    }
+
+    /// Looks at the side stack of `g`, suspended in a check for a frame of so many bytes. There is nothing to see early, and on a
+    /// reserved stack nothing to be done.
+    ///
+    /// # Safety
+    ///
+    /// On g0 of the M that owns `g`.
+    pub(crate) unsafe fn look(g: &G, frame: usize) -> Look {
+        // SAFETY: by the contract.
+        let (head, side) = unsafe { (&*g.head(), current(g)) };
+        let depth = head.stack.hi - head.sched.sp + frame;
+        let used = side.hi - head.sched.side;
+        let known = depth >= FIRST_LOOK && g.kind == StackKind::Copying;
+        let share = if known { used.saturating_mul(1536) / depth } else { 0 };
+        Look { side, share: share.max(SHARE * 1024), known }
+    }
+
+    impl Look {
+        /// Whether the side stack lasts while the stack is `size` bytes.
+        pub(crate) fn fits(&self, size: usize) -> bool {
+            !self.known || (size - STACK_GUARD).saturating_mul(self.share) / 1024 <= self.side.size()
+        }
+
+        /// The side stack lasts for the stack as it is: there is no need to look at it again until that grows.
+        ///
+        /// # Safety
+        ///
+        /// On g0 of the M that owns `g`, whose look this is.
+        pub(crate) unsafe fn suffices(&self, g: &G) {
+            // SAFETY: by the contract.
+            unsafe {
+                let head = &mut *g.head();
+                if self.known {
+                    head.guard = head.stack.lo + STACK_GUARD;
+                    if let Some(link) = link(g) {
+                        link.guard = head.guard;
+                    }
+                }
+            }
+        }
+
+        /// The segment that comes next, for a function whose frame is `frame` bytes; where the stack is `short`, of the size that it
+        /// would have to be. None if the side stack should be larger than it may be where stacks may be `limit`.
+        pub(crate) fn next(&self, frame: usize, short: Option<usize>, limit: usize) -> Option<Segment> {
+            let frames = (frame + STACK_GUARD + 2 * size_of::<Link>() + 4096).max(FIXED_STACK);
+            let size = frames.max(short.unwrap_or(0)).next_power_of_two();
+            let most = size_for(limit, SHARE).max(SIDE_STACK);
+            let share = self.share.div_ceil(1024);
+            let least = size_for(size, share);
+            let segment = Segment { size, least, side: size_for(size.saturating_mul(GROWTH), share).min(most) };
+            (least <= most).then_some(segment)
+        }
+    }
+
+    /// Sizes of a segment.
+    pub(crate) struct Segment {
+        size: usize,
+        /// Of its side stack, as it should be,
+        side: usize,
+        /// and as it may be if there is no memory for more.
+        least: usize,
     }
 
     /// Gives those pages back that are below the pointer.
@@ -190,37 +255,41 @@ mod on {
     /// The caller owns `g`, which is suspended.
     pub(crate) unsafe fn give_back(g: &G) {
         // SAFETY: by the contract.
-        unsafe {
-            let (side, pointer) = (g.side.newest.get(), (*g.head()).sched.side);
-            if holds(side, pointer) {
-                morestack_stacks::give_back(side, pointer);
-            }
-        }
+        unsafe { morestack_stacks::give_back(current(g), (*g.head()).sched.side) };
     }
 
     /// Puts a segment ready on which a function can run whose frame is `frame` bytes, above frames that end at `fixed`.
     ///
     /// # Safety
     ///
-    /// On g0 of `m`, which owns `g`; that is suspended in `__morestack`. `size` is a size class.
-    pub(crate) unsafe fn put_segment(m: &M, g: &G, frame: usize, size: usize, fixed: usize) -> Result<(), StackError> {
+    /// On g0 of `m`, which owns `g`; that is suspended in `__morestack`.
+    pub(crate) unsafe fn put_segment(
+        m: &M,
+        g: &G,
+        frame: usize,
+        segment: Segment,
+        fixed: usize,
+    ) -> Result<(), StackError> {
         // SAFETY: by the contract; a spare link is of a segment that nobody uses.
         unsafe {
             let head = &mut *g.head();
-            if head.spare.is_null() || (*head.spare).room < frame {
-                let segment = stackalloc(Some(m.p().cache()), size)?;
-                head.spare = Link::put(segment, head.spare);
+            let is_fit = |link: &Link| link.room >= frame && link.side.size() + SIDE_GAP >= segment.least;
+            if !head.spare.as_ref().is_some_and(is_fit) {
+                let cache = m.p().cache();
+                let side = side_alloc(cache, segment.side).or_else(|_| side_alloc(cache, segment.least))?;
+                let stack = match stackalloc(Some(cache), segment.size) {
+                    Ok(stack) => stack,
+                    Err(error) => {
+                        side_free(cache, side);
+                        return Err(error);
+                    }
+                };
+                head.spare = Link::put(stack, side, stack.hi - FIRST_LOOK, head.spare);
                 m.p().stats.segments.add(1);
             }
             head.fixed = fixed;
         }
         Ok(())
-    }
-
-    /// The size of a segment for a frame of so many bytes, at least `size`.
-    pub(crate) fn segment_size(frame: usize, size: usize) -> usize {
-        let least = (frame + STACK_GUARD + 2 * size_of::<Link>() + 4096).max(FIXED_STACK);
-        least.max(size).next_power_of_two()
     }
 
     /// Frees the segments that are not in use.
@@ -233,28 +302,18 @@ mod on {
         unsafe {
             let head = &mut *g.head();
             while let Some(link) = head.spare.as_ref() {
-                let segment = link.segment;
+                let (segment, side) = (link.segment, link.side);
                 head.spare = link.next;
+                side_free(cache, side);
                 stackfree(Some(&mut *cache), segment);
             }
             head.spare = ptr::null_mut();
         }
     }
-
-    /// The stack of this head, a segment, has moved.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns it.
-    pub(crate) unsafe fn segment_moved(head: *mut GHead) {
-        // SAFETY: by the contract: the link was copied with the rest, and lies at the top.
-        unsafe { Link::moved((*head).stack) };
-    }
 }
 
 #[cfg(not(morestack_side_stacks))]
 mod off {
-    use morestack_asm::GHead;
     use morestack_stacks::{StackCache, StackError};
 
     use crate::g::G;
@@ -263,42 +322,46 @@ mod off {
     #[derive(Debug, Default)]
     pub(crate) struct Side(());
 
-    impl Side {
-        pub(crate) fn gap(&self) -> std::ops::Range<usize> {
-            0..0
-        }
+    pub(crate) fn overflowed(_: &G, _: usize) -> bool {
+        false
     }
 
-    pub(crate) struct TooLarge;
-
-    #[inline(always)]
-    pub(crate) fn least_guard(_: &G, _: usize) -> usize {
-        0
-    }
-
-    pub(crate) fn alloc(_: &M, _: &G) -> Result<(), StackError> {
+    pub(crate) fn alloc(_: &M, _: &G, _: usize) -> Result<(), StackError> {
         Ok(())
     }
 
     pub(crate) unsafe fn start(_: &G) {}
 
+    pub(crate) unsafe fn moved(_: &G) {}
+
     pub(crate) fn free(_: &mut StackCache, _: &G) {}
 
-    pub(crate) unsafe fn make_room(_: &M, _: &G, _: usize) -> Result<(), TooLarge> {
-        Ok(())
+    pub(crate) struct Look;
+
+    #[inline(always)]
+    pub(crate) unsafe fn look(_: &G, _: usize) -> Look {
+        Look
+    }
+
+    impl Look {
+        pub(crate) fn fits(&self, _: usize) -> bool {
+            true
+        }
+
+        pub(crate) unsafe fn suffices(&self, _: &G) {}
+
+        pub(crate) fn next(&self, _: usize, _: Option<usize>, _: usize) -> Option<Segment> {
+            None
+        }
     }
 
     pub(crate) unsafe fn give_back(_: &G) {}
 
-    pub(crate) unsafe fn put_segment(_: &M, _: &G, _: usize, _: usize, _: usize) -> Result<(), StackError> {
+    pub(crate) struct Segment;
+
+    pub(crate) unsafe fn put_segment(_: &M, _: &G, _: usize, _: Segment, _: usize) -> Result<(), StackError> {
         unreachable!("a plain build has no stacks that need segments")
     }
 
-    pub(crate) fn segment_size(_: usize, size: usize) -> usize {
-        size
-    }
-
     pub(crate) unsafe fn free_segments(_: &mut StackCache, _: &G) {}
-
-    pub(crate) unsafe fn segment_moved(_: *mut GHead) {}
 }

@@ -4,7 +4,7 @@
 //! Everything here runs on the system stack of the thread that owns the green thread (S8): on g0, with the cache of the P
 //! that its M holds; or on sysmon ([`crate::sweep`]), which owns a green thread that waits while it scans it.
 
-use morestack_asm::{STACK_GUARD, STACK_PREEMPT, Stack};
+use morestack_asm::{STACK_PREEMPT, Stack};
 use morestack_stacks::{
     FIXED_STACK, Frames, InFlight, Moved, StackCache, StackError, copystack, frames, shrinks, shrinkstack, stackalloc,
     stackfree,
@@ -25,25 +25,30 @@ const CALM: u8 = 100;
 ///
 /// A copying one starts with what its spawn site came to need, if that is to be had.
 pub(crate) fn alloc(m: &M, g: &G) -> Result<Stack, StackError> {
-    // SAFETY: on g0 of an M that holds its P.
-    let cache = unsafe { m.p().cache() };
     let stack = match g.kind {
-        StackKind::Reserved(class) => stackalloc(Some(cache), class.size())?,
+        StackKind::Reserved(class) => alloc_sized(m, g, class.size())?,
         StackKind::Copying | StackKind::Contract => {
             let size = g.site.map_or(FIXED_STACK, Site::first_size).min(m.sched().config.max_stack_size);
-            match stackalloc(Some(cache), size) {
-                Err(_) if size > FIXED_STACK => stackalloc(Some(cache), FIXED_STACK)?,
+            match alloc_sized(m, g, size) {
+                Err(_) if size > FIXED_STACK => alloc_sized(m, g, FIXED_STACK)?,
                 result => result?,
             }
         }
     };
-    if let Err(error) = side::alloc(m, g) {
+    g.first_log.set(stack.size().ilog2() as u8);
+    m.sched().stacks.add(&m.lot, 1);
+    Ok(stack)
+}
+
+/// A stack of `size` bytes for `g`, and a side stack to match.
+fn alloc_sized(m: &M, g: &G, size: usize) -> Result<Stack, StackError> {
+    // SAFETY: on g0 of an M that holds its P.
+    let stack = stackalloc(Some(unsafe { m.p().cache() }), size)?;
+    if let Err(error) = side::alloc(m, g, size) {
         // SAFETY: as above; nobody has seen it.
         unsafe { stackfree(Some(m.p().cache()), stack) };
         return Err(error);
     }
-    g.first_log.set(stack.size().ilog2() as u8);
-    m.sched().stacks.add(&m.lot, 1);
     Ok(stack)
 }
 
@@ -96,29 +101,31 @@ pub(crate) fn guard(g: &G) -> usize {
         STACK_PREEMPT
     } else {
         // SAFETY: the caller owns the green thread.
-        let stack = unsafe { (*g.head()).stack };
-        (stack.lo + STACK_GUARD).max(side::least_guard(g, stack.hi))
+        unsafe { (*g.head()).guard() }
+    }
+}
+
+/// `g` needs a stack of `size` bytes: those of its site that come after it may begin with that.
+pub(crate) fn note_growth(g: &G, size: usize) {
+    g.grew.set(true);
+    if let Some(site) = g.site {
+        site.grew(size);
     }
 }
 
 /// Moves `g` to a stack of `size` bytes (S14, S15): the whole of it, or the segment that it is on. The status must be Running.
-pub(crate) fn grow(m: &M, g: &G, size: usize, segment: bool) -> Result<(), StackError> {
+pub(crate) fn grow(m: &M, g: &G, size: usize) -> Result<(), StackError> {
     // SAFETY: on the thread of `m`; its head is written by `morestack` only.
     let why = Moved { goid: g.id, pc: unsafe { (*m.head.get()).morebuf.pc } };
     in_copystack(g, || {
         // SAFETY: on g0, the green thread is suspended and owned; it is not unwinding (`newstack` checked).
         let copied = unsafe { used(g) };
         // SAFETY: as above.
-        unsafe { copystack(Some(m.p().cache()), g.head(), size, why) }?;
-        if segment {
-            // SAFETY: as above.
-            unsafe { side::segment_moved(g.head()) };
-        } else {
-            g.grew.set(true);
-            if let Some(site) = g.site {
-                site.grew(size);
-            }
+        unsafe {
+            copystack(Some(m.p().cache()), g.head(), size, why)?;
+            side::moved(g);
         }
+        note_growth(g, size);
         g.calm.set(0);
         m.p().stats.grows.add(1);
         m.p().stats.bytes_copied.add(copied as u64);
@@ -153,6 +160,8 @@ pub(crate) unsafe fn shrink(g: &G, cache: &mut StackCache, stats: &PStats) -> bo
     // SAFETY: by the contract.
     let shrunk = unsafe { shrinkstack(Some(cache), g.head(), in_flight, waits(g)) }.unwrap_or(false);
     if shrunk {
+        // SAFETY: by the contract.
+        unsafe { side::moved(g) };
         stats.shrinks.add(1);
         // SAFETY: by the contract.
         stats.bytes_copied.add(unsafe { used(g) } as u64);
@@ -232,8 +241,10 @@ pub(crate) fn thaw(m: &M, g: &G) -> Result<(), StackError> {
     let used = unsafe {
         let mut lent = Lent::of(g);
         let in_flight = lent.as_mut().map(|lent| lent as &mut dyn InFlight);
-        morestack_stacks::thaw(Some(m.p().cache()), g.head(), frozen, in_flight, waits(g))
-    }?;
+        let used = morestack_stacks::thaw(Some(m.p().cache()), g.head(), frozen, in_flight, waits(g))?;
+        side::moved(g);
+        used
+    };
     g.frozen.set(None);
     m.p().stats.bytes_copied.add(used as u64);
     m.sched().stacks.add(&m.lot, 1);

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
-use morestack_asm::{STACK_GUARD, Signals, Stack, set_stackguard, setg, stackguard_slot, systemstack};
+use morestack_asm::{Signals, Stack, set_stackguard, setg, stackguard_slot, systemstack};
 
 use crate::idle::Workers;
 use crate::m::M;
@@ -144,8 +144,7 @@ fn run(sched: &Sched, m: &M, p: Option<usize>) -> bool {
         (*head).gsignal = signal_stack.as_ref().map_or(Stack::NONE, fault::SignalStack::bounds);
         (*head).signals = Signals::here();
         (*g0).m = m.head_ptr();
-        (*g0).stack = thread_stack();
-        (*g0).stackguard0 = (*g0).stack.lo + STACK_GUARD;
+        (*g0).set_stack(thread_stack());
         (*head).stackguard1 = (*g0).stackguard0;
         setg(g0);
         set_stackguard((*g0).stackguard0);

@@ -213,8 +213,7 @@ pub(crate) unsafe fn settle(g: *mut GHead, new: Stack, relocation: Relocation) -
         changed += usize::from(inside);
     }
     g.sched.sp = new.hi - (g.stack.hi - g.sched.sp);
-    g.stack = new;
-    g.stackguard0 = new.lo + STACK_GUARD;
+    g.set_stack(new);
     changed
 }
 

@@ -419,9 +419,11 @@ mod images {
     #[test]
     fn what_one_without_checks_calls_back_grows_above_its_frames() {
         let image = fixture(TMP, Plain, LIBRARY);
-        let numbers = Numbers::of(checks(Prologues, &["load-deep", "go", image.to_str().expect("a path")], NONE));
-        numbers.all_are(1, &["deep"]);
-        numbers.at_least(4, "moves");
+        for (program, on) in [(Prologues, "go"), (Full, "go"), (Full, "spawn")] {
+            let numbers = Numbers::of(checks(program, &["load-deep", on, image.to_str().expect("a path")], NONE));
+            numbers.all_are(1, &["deep"]);
+            numbers.at_least(3, "moves");
+        }
     }
 
     #[test]

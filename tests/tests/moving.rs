@@ -1,5 +1,7 @@
 //! Safe green threads on stacks that move: segments above frames that must not, and side stacks for all.
 
+use std::os::unix::process::ExitStatusExt;
+
 use morestack_tests::command::Finished;
 use morestack_tests::instrumented::{program, run_with};
 
@@ -92,7 +94,12 @@ mod side {
 
     #[track_caller]
     fn says(test: &str, expected: &[&str]) {
-        let finished = run_with(&program(TMP, "side"), &[test], NONE);
+        says_with(NONE, test, expected);
+    }
+
+    #[track_caller]
+    fn says_with(environment: &Environment, test: &str, expected: &[&str]) {
+        let finished = run_with(&program(TMP, "side"), &[test], environment);
         assert!(finished.status.success(), "{finished}");
         let lines: Vec<_> = finished.stdout.lines().collect();
         assert_eq!(lines, expected, "{finished}");
@@ -126,6 +133,22 @@ mod side {
     #[test]
     fn the_pointer_is_back_where_it_was_after_a_panic() {
         says("panics", &["os 1", "green 1", "differ 1"]);
+    }
+
+    /// Whatever came before, and in whatever order: each piece of a stack has a side stack that lasts.
+    #[test]
+    fn it_lasts_for_each_recursion() {
+        for environment in [NONE, MOVE, BOTH, FREEZE] {
+            says_with(environment, "recursions", &["equal 1", "segments 1", "moves 1"]);
+        }
+    }
+
+    #[test]
+    fn an_overflow_is_named() {
+        let finished = run_with(&program(TMP, "side"), &["gap"], NONE);
+        assert_eq!(finished.status.signal(), Some(libc::SIGABRT), "{finished}");
+        assert!(finished.stderr.contains("green thread 'sudden' (id "), "{finished}");
+        assert!(finished.stderr.contains("overflowed its side stack"), "{finished}");
     }
 
     #[test]

@@ -29,6 +29,10 @@ enum Test {
     Fork,
     /// The pointer after panics.
     Panics,
+    /// Recursions of all shapes, again and again: the second time nothing is in the way.
+    Recursions,
+    /// More of the side stack than there can be for the stack, all of a sudden.
+    Gap,
     /// Large locals in a recursion.
     Locals,
     /// One function with locals too large for a side stack.
@@ -219,6 +223,77 @@ fn locals() {
     println!("endless {}", u64::from(endless.is_err_and(|payload| payload.is::<morestack::StackOverflow>())));
 }
 
+/// A source of numbers that are plucked from thin air.
+struct Plucked(Cell<u64>);
+
+impl Plucked {
+    fn below(&self, limit: u64) -> u64 {
+        // Knuth's MMIX.
+        self.0.set(self.0.get().wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407));
+        (self.0.get() >> 33) % limit
+    }
+}
+
+/// `depth` calls with `SIDE` bytes of locals that escape, and `FIRST` words that do not, and at the end `f`.
+#[inline(never)]
+fn down<const SIDE: usize, const FIRST: usize>(depth: u64, f: &dyn Fn() -> u64) -> u64 {
+    let mut side = [depth as u8; SIDE];
+    if SIDE > 0 {
+        black_box(&mut side);
+    }
+    let first: [u64; FIRST] = std::array::from_fn(|i| black_box(depth + i as u64));
+    let below = if depth == 0 { f() } else { down::<SIDE, FIRST>(depth - 1, f) };
+    let first = first.into_iter().fold(below, |sum, word| sum.rotate_left(5) ^ black_box(word));
+    first.wrapping_add(side.iter().map(|byte| u64::from(*byte)).sum())
+}
+
+/// Recursions one after the other, and within each other; some end by a panic.
+fn nested(plucked: &Plucked, level: u64, most: u64) -> u64 {
+    (0..1 + plucked.below(3)).fold(level, |sum, _| {
+        let inner = || {
+            if plucked.below(8) == 0 {
+                panic!("at the end");
+            }
+            if level == 0 { plucked.below(1000) } else { nested(plucked, level - 1, most) }
+        };
+        let depth = plucked.below(most);
+        let went = catch_unwind(AssertUnwindSafe(|| match plucked.below(6) {
+            0 => down::<0, 20>(depth, &inner),
+            1 => down::<16, 1>(depth, &inner),
+            2 => down::<100, 6>(depth, &inner),
+            3 => down::<256, 0>(depth, &inner),
+            4 => down::<256, 40>(depth, &inner),
+            // Through a frame of std that stays.
+            _ => format!("{}", std::fmt::from_fn(|f| write!(f, "{}", down::<64, 3>(depth, &inner)))).len() as u64,
+        }));
+        sum.rotate_left(7) ^ went.unwrap_or(depth)
+    })
+}
+
+fn recursions() {
+    std::panic::set_hook(Box::new(|_| {}));
+    let stress = std::env::var_os("MORESTACK_STRESS").is_some();
+    let (seeds, most) = if stress { (4, 300) } else { (60, 4000) };
+    let all = move |seed| nested(&Plucked(Cell::new(seed)), 3, most);
+    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    let handles: Vec<_> = (0..seeds).map(|seed| runtime.spawn(move || all(seed))).collect();
+    let os = thread::Builder::new().stack_size(1 << 30);
+    let expected = os.spawn(move || (0..seeds).map(all).collect::<Vec<_>>()).expect("a thread").join();
+    let computed: Vec<_> = handles.into_iter().map(|handle| handle.join().expect("what panics is caught")).collect();
+    println!("equal {}", u64::from(computed == expected.expect("what panics is caught")));
+    let metrics = runtime.metrics();
+    println!("segments {}\nmoves {}", u64::from(metrics.segments > seeds), u64::from(metrics.grows > seeds));
+}
+
+fn gap() {
+    let body = || {
+        // So that nothing is in the way.
+        down::<0, 20>(100, &|| 0);
+        escape::<4000>(250)
+    };
+    println!("{}", morestack::Builder::new().name("sudden").spawn(body).expect("it starts").join().is_ok());
+}
+
 fn huge() {
     println!("huge {}", morestack::spawn(|| escape::<300_000>(5)).join().expect("there is room"));
     println!("again {}", morestack::spawn(|| escape::<300_000>(20)).join().expect("there is room"));
@@ -263,6 +338,8 @@ fn main() {
         Test::Signals => signals(),
         Test::Fork => fork(),
         Test::Panics => panic(),
+        Test::Recursions => recursions(),
+        Test::Gap => gap(),
         Test::Locals => locals(),
         Test::Huge => huge(),
         Test::Bounds => bounds(),
