@@ -15,7 +15,7 @@
 //! | `stack`, `stackguard0` | the owner of the stack (S20: Running's M, or whoever holds the Scan bit) | on g0, while the green thread does not run |
 //! | `sched` | `mcall`, `morestack` (save); `gogo` (consume); copystack (relocate) | save: by the running thread itself; the rest as above |
 //! | `m` | the M that runs it | before `gogo` |
-//! | `guard`, `spare`, `fixed`; and the two above | the owner, as above; and `__morestack`, in the running thread itself | |
+//! | `bounds`, `spare`; and the two above | the owner, as above; and `__morestack`, in the running thread itself | |
 //! | `MHead` | its own OS thread only | |
 
 use core::mem::offset_of;
@@ -99,6 +99,9 @@ impl Gobuf {
 pub struct GHead {
     /// Bounds of the stack it runs on.
     pub stack: Stack,
+    /// What bounds the frames on `stack`.
+    #[cfg(morestack_side_stacks)]
+    pub bounds: Bounds,
     /// S2. What `fs:[0x70]` is set to when this runs: [`guard`](GHead::guard), or [`STACK_PREEMPT`] where every prologue shall enter
     /// `newstack`. Requests of other threads go to the live copy in `fs:[0x70]`, not here.
     ///
@@ -111,12 +114,6 @@ pub struct GHead {
     /// Segments of its stack that are not in use, the next one first: see [`Link`]. Null where there is none.
     #[cfg(morestack_side_stacks)]
     pub spare: *mut Link,
-    /// The end of a frame on `stack` that must not move; as long as the stack pointer is below, that frame is there. 0: none known.
-    #[cfg(morestack_side_stacks)]
-    pub fixed: usize,
-    /// Where checks fail on `stack`.
-    #[cfg(morestack_side_stacks)]
-    pub guard: usize,
 }
 
 /// What stands at the top of a segment: a stack on which a function runs whose caller is on another one, since that one cannot grow.
@@ -131,24 +128,39 @@ pub struct Link {
     pub pc: usize,
     /// Where the stack below ends: at the return address of the call of `__morestack`.
     pub sp: usize,
+    /// The side pointer there.
+    pub below_side: usize,
     /// The stack below.
     pub below: Stack,
-    /// Its `guard`.
-    pub below_guard: usize,
-    /// Its side pointer.
-    pub below_side: usize,
-    /// Its `fixed`.
-    pub fixed: usize,
+    /// Its bounds.
+    pub below_bounds: Bounds,
     /// The segment itself.
     pub segment: Stack,
-    /// Where checks fail on it.
-    pub guard: usize,
+    /// Its bounds when it is taken.
+    pub bounds: Bounds,
     /// Its side stack.
     pub side: Stack,
     /// The largest frame that it takes.
     pub room: usize,
     /// The next spare one.
     pub next: *mut Link,
+}
+
+/// What bounds the frames on a stack.
+#[cfg(morestack_side_stacks)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The end of a frame that must not move; as long as the stack pointer is below, that frame is there. 0: none known.
+    pub fixed: usize,
+    /// Where checks fail.
+    pub guard: usize,
+}
+
+#[cfg(morestack_side_stacks)]
+impl Bounds {
+    /// No frame is known, and no stack.
+    pub const NONE: Bounds = Bounds { fixed: 0, guard: 0 };
 }
 
 #[cfg(morestack_side_stacks)]
@@ -160,19 +172,17 @@ impl Link {
     /// The segment is writable, and nobody else uses it or its side stack.
     pub unsafe fn put(segment: Stack, side: Stack, guard: usize, next: *mut Link) -> *mut Link {
         let link = Link::of(segment);
-        let (room, below) = (Link::room(segment), Stack::NONE);
         let new = Link {
             bp: 0,
             pc: 0,
             sp: 0,
-            below,
-            below_guard: 0,
             below_side: 0,
-            fixed: 0,
+            below: Stack::NONE,
+            below_bounds: Bounds::NONE,
             segment,
-            guard,
+            bounds: Bounds { fixed: 0, guard },
             side,
-            room,
+            room: Link::room(segment),
             next,
         };
         // SAFETY: by the contract. Stacks end at page boundaries, so it is aligned.
@@ -195,7 +205,7 @@ impl Link {
         let link = unsafe { &mut *Link::of(segment) };
         link.room = Link::room(segment);
         link.segment = segment;
-        link.guard = segment.lo + STACK_GUARD;
+        link.bounds.guard = segment.lo + STACK_GUARD;
     }
 
     /// The largest frame of a function that runs on this segment.
@@ -204,7 +214,7 @@ impl Link {
     }
 }
 
-// Calls are made with `rsp` at a link.
+// Calls are made with `rsp` at a link. Assembly copies a stack at once, and what bounds its frames.
 #[cfg(morestack_side_stacks)]
 const _: () = assert!(size_of::<Link>().is_multiple_of(16));
 
@@ -219,9 +229,7 @@ impl GHead {
             #[cfg(morestack_side_stacks)]
             spare: ptr::null_mut(),
             #[cfg(morestack_side_stacks)]
-            fixed: 0,
-            #[cfg(morestack_side_stacks)]
-            guard: 0,
+            bounds: Bounds::NONE,
         }
     }
 
@@ -231,7 +239,7 @@ impl GHead {
         self.stackguard0 = stack.lo + STACK_GUARD;
         #[cfg(morestack_side_stacks)]
         {
-            self.guard = self.stackguard0;
+            self.bounds.guard = self.stackguard0;
         }
     }
 
@@ -239,7 +247,7 @@ impl GHead {
     #[inline(always)]
     pub fn guard(&self) -> usize {
         #[cfg(morestack_side_stacks)]
-        let guard = self.guard;
+        let guard = self.bounds.guard;
         #[cfg(not(morestack_side_stacks))]
         let guard = self.stack.lo + STACK_GUARD;
         guard
@@ -304,7 +312,7 @@ impl MHead {
 pub(crate) const G_LO: usize = offset_of!(GHead, stack.lo);
 pub(crate) const G_HI: usize = offset_of!(GHead, stack.hi);
 #[cfg(morestack_side_stacks)]
-pub(crate) const G_GUARD: usize = offset_of!(GHead, guard);
+pub(crate) const G_BOUNDS: usize = offset_of!(GHead, bounds);
 pub(crate) const G_GUARD0: usize = offset_of!(GHead, stackguard0);
 pub(crate) const G_SP: usize = offset_of!(GHead, sched.sp);
 pub(crate) const G_PC: usize = offset_of!(GHead, sched.pc);
@@ -323,18 +331,17 @@ pub(crate) mod link {
     use core::mem::offset_of;
 
     pub(crate) const G_SPARE: usize = offset_of!(GHead, spare);
-    pub(crate) const G_FIXED: usize = offset_of!(GHead, fixed);
+    pub(crate) const G_FIXED: usize = offset_of!(GHead, bounds.fixed);
     pub(crate) const BP: usize = offset_of!(Link, bp);
     pub(crate) const PC: usize = offset_of!(Link, pc);
     pub(crate) const SP: usize = offset_of!(Link, sp);
-    pub(crate) const BELOW_LO: usize = offset_of!(Link, below.lo);
-    pub(crate) const BELOW_HI: usize = offset_of!(Link, below.hi);
-    pub(crate) const BELOW_GUARD: usize = offset_of!(Link, below_guard);
+    pub(crate) const BELOW: usize = offset_of!(Link, below);
+    pub(crate) const BELOW_BOUNDS: usize = offset_of!(Link, below_bounds);
+    pub(crate) const BELOW_GUARD: usize = offset_of!(Link, below_bounds.guard);
     pub(crate) const BELOW_SIDE: usize = offset_of!(Link, below_side);
-    pub(crate) const FIXED: usize = offset_of!(Link, fixed);
-    pub(crate) const LO: usize = offset_of!(Link, segment.lo);
-    pub(crate) const HI: usize = offset_of!(Link, segment.hi);
-    pub(crate) const GUARD: usize = offset_of!(Link, guard);
+    pub(crate) const SEGMENT: usize = offset_of!(Link, segment);
+    pub(crate) const BOUNDS: usize = offset_of!(Link, bounds);
+    pub(crate) const GUARD: usize = offset_of!(Link, bounds.guard);
     pub(crate) const SIDE_HI: usize = offset_of!(Link, side.hi);
     pub(crate) const ROOM: usize = offset_of!(Link, room);
     pub(crate) const NEXT: usize = offset_of!(Link, next);

@@ -1,7 +1,8 @@
 //! Segments: running a function on another stack than its caller's, where that cannot grow.
 //!
-//! A frame that must not move keeps everything where it is that lies above it. What is called next runs on a *segment* then: a stack
-//! of its own, which can be moved by itself as long as all of its own frames can.
+//! A frame that must not move keeps everything where it is that lies above it; and a side stack lasts only so deep. What is called next runs on
+//! a *segment* then: a stack of its own, which can be moved by itself as long as all of its own frames can, and a side stack of its
+//! own.
 //!
 //! ```text
 //!      stack below                            segment
@@ -19,16 +20,16 @@
 //! # The call
 //!
 //! f's prologue found no room and called `__morestack`. If a spare segment is there that has room, and the frame at `fixed` is still
-//! there (`rsp` is below), it is taken at once, in some thirty instructions; otherwise the slow path asks `newstack`, which may put
+//! there (`rsp` is below), it is taken at once, in some forty instructions; otherwise the slow path asks `newstack`, which may put
 //! one there and come back. f's body is called on it, at the address behind the `ret` that follows the call of `__morestack`.
-//! Arguments on the stack are copied. No register is changed that f or its caller could look at.
+//! Arguments on the stack are copied. No register is changed that f or its caller could look at: xmm15 is neither an argument nor kept.
 //!
 //! When f returns the segment becomes spare again, and the `ret` in f returns to the caller: as many returns as calls, so the
 //! processor predicts them.
 //!
 //! # Whose stack it is meanwhile
 //!
-//! The head names the segment as the stack. `below` and its `fixed` are in the link. All this changes by the running green thread
+//! The head names the segment as the stack. `below`, its guard, its side pointer and its `fixed` are in the link. All this changes by the running green thread
 //! itself, in code where nothing else looks at it. A signal handler may come in between, and have a check that fails. Until `fixed` is
 //! 0 it takes the same segment, and leaves it and the head as they were; from then on, and where `rsp` is outside of the bounds, it goes
 //! the slow way, where handlers go on. A segment that is moved has its link at its new top; `rbp` is relocated with the frames, so it is
@@ -57,24 +58,21 @@ pub fn is_segment_call(function: usize) -> bool {
 mod call {
     use core::arch::naked_asm;
 
-    use crate::layout::{G_GUARD, G_GUARD0, G_HI, G_LO, link};
+    use crate::layout::{G_BOUNDS, G_GUARD0, G_LO, link};
     use crate::prologue::STACK_PREEMPT;
 
-    /// The end of a segment's use: rbp is its link, and r10, r11, rsi and rdi are free. rsp is on the stack below afterwards.
+    /// The end of a segment's use: rbp is its link, and r10, r11, rsi, rdi and xmm15 are free. rsp is on the stack below afterwards.
     macro_rules! leave {
         () => {
             concat!(
                 "mov rsi, qword ptr [rip + morestack_g@GOTTPOFF]\n",
                 "mov rsi, qword ptr fs:[rsi]\n",
-                "mov rdi, qword ptr [rbp + {BELOW_HI}]\n",
-                "mov r11, qword ptr [rbp + {BELOW_LO}]\n",
-                "mov qword ptr [rsi + {HI}], rdi\n",
-                "mov qword ptr [rsi + {LO}], r11\n",
-                "mov rdi, qword ptr [rbp + {FIXED}]\n",
-                "mov r11, qword ptr [rbp + {BELOW_GUARD}]\n",
-                "mov qword ptr [rsi + {G_FIXED}], rdi\n",
+                "movups xmm15, xmmword ptr [rbp + {BELOW}]\n",
+                "movups xmmword ptr [rsi + {STACK}], xmm15\n",
+                "movups xmm15, xmmword ptr [rbp + {BELOW_BOUNDS}]\n",
+                "movups xmmword ptr [rsi + {G_BOUNDS}], xmm15\n",
                 "mov rdi, qword ptr [rsi + {SPARE}]\n",
-                "mov qword ptr [rsi + {GUARD}], r11\n",
+                "mov r11, qword ptr [rbp + {BELOW_GUARD}]\n",
                 "mov qword ptr [rsi + {GUARD0}], r11\n",
                 "mov qword ptr [rbp + {NEXT}], rdi\n",
                 "mov qword ptr [rsi + {SPARE}], rbp\n",
@@ -146,27 +144,21 @@ mod call {
             "4:",
             "mov r10, qword ptr [rax + {NEXT}]",
             "mov qword ptr [rcx + {SPARE}], r10",
-            "mov r10, qword ptr [rcx + {LO}]",
-            "mov qword ptr [rax + {BELOW_LO}], r10",
-            "mov r10, qword ptr [rcx + {HI}]",
-            "mov qword ptr [rax + {BELOW_HI}], r10",
-            "mov r10, qword ptr [rcx + {GUARD}]",
-            "mov qword ptr [rax + {BELOW_GUARD}], r10",
-            "mov r10, qword ptr [rcx + {G_FIXED}]",
-            "mov qword ptr [rax + {FIXED}], r10",
-            // From here on a signal handler's checks do not come this way.
-            "mov qword ptr [rcx + {G_FIXED}], 0",
+            "movups xmm15, xmmword ptr [rcx + {STACK}]",
+            "movups xmmword ptr [rax + {BELOW}], xmm15",
+            "movups xmm15, xmmword ptr [rcx + {G_BOUNDS}]",
+            "movups xmmword ptr [rax + {BELOW_BOUNDS}], xmm15",
+            // No frame is known here: from here on a signal handler's checks do not come this way.
+            "movups xmm15, xmmword ptr [rax + {BOUNDS}]",
+            "movups xmmword ptr [rcx + {G_BOUNDS}], xmm15",
             "mov r10, qword ptr [rsp + 24]",
             "mov qword ptr [rax + {PC}], r10",
             "mov qword ptr [rax + {BP}], rbp",
             "lea r10, [rsp + 16]",
             "mov qword ptr [rax + {SP}], r10",
-            "mov r10, qword ptr [rax + {LINK_HI}]",
-            "mov qword ptr [rcx + {HI}], r10",
-            "mov r10, qword ptr [rax + {LINK_LO}]",
-            "mov qword ptr [rcx + {LO}], r10",
+            "movups xmm15, xmmword ptr [rax + {SEGMENT}]",
+            "movups xmmword ptr [rcx + {STACK}], xmm15",
             "mov r10, qword ptr [rax + {LINK_GUARD}]",
-            "mov qword ptr [rcx + {GUARD}], r10",
             "mov qword ptr [rcx + {GUARD0}], r10",
             "cmp qword ptr fs:[0x70], {PREEMPT}",
             "je 5f",
@@ -267,13 +259,13 @@ mod call {
             "morestack_personality:",
             ".quad rust_eh_personality",
             ".popsection",
-            LO = const G_LO, HI = const G_HI, GUARD0 = const G_GUARD0, SPARE = const link::G_SPARE,
-            G_FIXED = const link::G_FIXED, BP = const link::BP, PC = const link::PC, SP = const link::SP,
-            BELOW_LO = const link::BELOW_LO, BELOW_HI = const link::BELOW_HI, FIXED = const link::FIXED,
+            LO = const G_LO, STACK = const G_LO, GUARD0 = const G_GUARD0, SPARE = const link::G_SPARE,
+            G_BOUNDS = const G_BOUNDS, G_FIXED = const link::G_FIXED, BP = const link::BP, PC = const link::PC,
+            SP = const link::SP, BELOW = const link::BELOW, BELOW_BOUNDS = const link::BELOW_BOUNDS,
             BELOW_GUARD = const link::BELOW_GUARD, BELOW_SIDE = const link::BELOW_SIDE,
-            LINK_LO = const link::LO, LINK_HI = const link::HI, LINK_GUARD = const link::GUARD,
+            SEGMENT = const link::SEGMENT, BOUNDS = const link::BOUNDS, LINK_GUARD = const link::GUARD,
             SIDE_HI = const link::SIDE_HI, ROOM = const link::ROOM, NEXT = const link::NEXT,
-            GUARD = const G_GUARD, PREEMPT = const STACK_PREEMPT as isize,
+            PREEMPT = const STACK_PREEMPT as isize,
             resume = sym _Unwind_Resume,
         )
     }

@@ -125,7 +125,7 @@ mod on {
             if link(g).is_some() {
                 Link::moved(head.stack);
             } else if g.kind == StackKind::Copying && head.stack.hi - head.sched.sp < FIRST_LOOK {
-                head.guard = head.stack.hi - FIRST_LOOK;
+                head.bounds.guard = head.stack.hi - FIRST_LOOK;
             }
         }
     }
@@ -218,9 +218,9 @@ mod on {
             unsafe {
                 let head = &mut *g.head();
                 if self.known {
-                    head.guard = head.stack.lo + STACK_GUARD;
+                    head.bounds.guard = head.stack.lo + STACK_GUARD;
                     if let Some(link) = link(g) {
-                        link.guard = head.guard;
+                        link.bounds.guard = head.bounds.guard;
                     }
                 }
             }
@@ -287,7 +287,7 @@ mod on {
                 head.spare = Link::put(stack, side, stack.hi - FIRST_LOOK, head.spare);
                 m.p().stats.segments.add(1);
             }
-            head.fixed = fixed;
+            head.bounds.fixed = fixed;
         }
         Ok(())
     }

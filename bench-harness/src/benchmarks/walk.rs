@@ -25,8 +25,8 @@ pub(super) const BENCHMARK: Benchmark = Benchmark {
 /// Functions that call each other in turns, as many as deep stacks of services have different ones.
 const FUNCTIONS: usize = 64;
 
-/// Frames of a stack.
-const DEPTH: usize = 16 * FUNCTIONS;
+/// Frames of a stack: as many as the smallest has room for.
+const DEPTH: usize = 8 * FUNCTIONS;
 
 /// Frames of a run: some ten milliseconds.
 const FRAMES: u64 = 500 * DEPTH as u64;
