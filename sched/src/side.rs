@@ -33,7 +33,7 @@
 //!
 //! A segment is also what comes next above a frame that must not move. In each piece the stack is copied to grow, as far as its
 //! side stack allows. Those that are not in use hang at the head, for the next call across the boundary, until the green thread waits
-//! for long or ends.
+//! for long, has not grown for long, or ends.
 //!
 //! What is left over: code that uses more than SHARE times as much side stack as stack, and began with less. It meets the gap,
 //! which faults, and [`fault`](crate::fault) says so.

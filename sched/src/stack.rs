@@ -108,6 +108,7 @@ pub(crate) fn guard(g: &G) -> usize {
 /// `g` needs a stack of `size` bytes: those of its site that come after it may begin with that.
 pub(crate) fn note_growth(g: &G, size: usize) {
     g.grew.set(true);
+    g.calm.set(0);
     if let Some(site) = g.site {
         site.grew(size);
     }
@@ -126,7 +127,6 @@ pub(crate) fn grow(m: &M, g: &G, size: usize) -> Result<(), StackError> {
             side::moved(g);
         }
         note_growth(g, size);
-        g.calm.set(0);
         m.p().stats.grows.add(1);
         m.p().stats.bytes_copied.add(copied as u64);
         Ok(())
@@ -181,13 +181,15 @@ pub(crate) fn shrink_here(m: &M, g: &G) {
 }
 
 /// A slice of `g` is over, in a prologue for `frame` bytes. One that runs on and on never waits, and is asked here, now and
-/// then, whether its stack can be smaller.
+/// then, whether its stack can be smaller, and gives back the segments that it does not use just now.
 pub(crate) fn slice_over(m: &M, g: &G, frame: usize) {
     if g.moves() {
         g.calm.set(g.calm.get() + 1);
         if g.calm.get() >= CALM {
             g.calm.set(0);
-            // SAFETY: owned by this M, suspended.
+            // SAFETY: on g0; owned by this M, suspended.
+            unsafe { side::free_segments(m.p().cache(), g) };
+            // SAFETY: as above.
             let (size, used) = unsafe { ((*g.head()).stack.size(), used(g)) };
             // The frame comes next, unchecked: it must fit, and not only what is there already.
             if shrinks(size, used + frame) {

@@ -144,6 +144,11 @@ mod side {
     }
 
     #[test]
+    fn segments_are_given_back_by_one_that_runs_on() {
+        says("left", &["first 1", "again 0", "later 1"]);
+    }
+
+    #[test]
     fn an_overflow_is_named() {
         let finished = run_with(&program(TMP, "side"), &["gap"], NONE);
         assert_eq!(finished.status.signal(), Some(libc::SIGABRT), "{finished}");

@@ -6,8 +6,10 @@ use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use morestack::{Runtime, Stack};
@@ -31,6 +33,8 @@ enum Test {
     Panics,
     /// Recursions of all shapes, again and again: the second time nothing is in the way.
     Recursions,
+    /// What is left of a recursion while the thread runs on.
+    Left,
     /// More of the side stack than there can be for the stack, all of a sudden.
     Gap,
     /// Large locals in a recursion.
@@ -285,6 +289,26 @@ fn recursions() {
     println!("segments {}\nmoves {}", u64::from(metrics.segments > seeds), u64::from(metrics.grows > seeds));
 }
 
+fn left_over() {
+    let runtime = Arc::new(Runtime::builder().workers(1).build().expect("a runtime"));
+    let inner = runtime.clone();
+    let body = move || {
+        let segments = || {
+            down::<256, 0>(4000, &|| 0);
+            inner.metrics().segments
+        };
+        let (first, again) = (segments(), segments());
+        let started = Instant::now();
+        while segments() == again && started.elapsed() < Duration::from_secs(60) {
+            (0..1000).for_each(|_| {
+                down::<16, 1>(10, &|| 0);
+            });
+        }
+        println!("first {}\nagain {}\nlater {}", u64::from(first > 0), again - first, u64::from(segments() > again));
+    };
+    runtime.spawn(body).join().expect("it returns");
+}
+
 fn gap() {
     let body = || {
         // So that nothing is in the way.
@@ -339,6 +363,7 @@ fn main() {
         Test::Fork => fork(),
         Test::Panics => panic(),
         Test::Recursions => recursions(),
+        Test::Left => left_over(),
         Test::Gap => gap(),
         Test::Locals => locals(),
         Test::Huge => huge(),
