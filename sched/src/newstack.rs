@@ -157,11 +157,11 @@ fn make_room(m: &M, g: GRef, frame: usize, short: bool, automatic: bool) -> Resu
     let frames = match g.kind {
         // SAFETY: on g0; as above, and it is not unwinding.
         StackKind::Copying => unsafe { frames(g.head()) },
-        _ => Frames::Movable { segment: false },
+        _ => Frames::Movable,
     };
     match frames {
         _ if size > limit => Err(Refusal::Limit),
-        Frames::Movable { .. } => match stack::grow(m, &g, size) {
+        Frames::Movable => match stack::grow(m, &g, size) {
             // Without need it is stress: nothing is lost if it does not move.
             Err(error) if short => Err(Refusal::Memory(error)),
             _ => Ok(0),

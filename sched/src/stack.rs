@@ -133,14 +133,14 @@ pub(crate) fn grow(m: &M, g: &G, size: usize) -> Result<(), StackError> {
     })
 }
 
-/// Whether the stack of `g` may move now.
+/// Whether the stack of `g` may move now, or the segment that it is on.
 ///
 /// # Safety
 ///
 /// On a system stack. The caller owns `g`, which is suspended, not unwinding, and not frozen.
 pub(crate) unsafe fn may_move(g: &G) -> bool {
     // SAFETY: by the contract.
-    g.moves() && (g.kind != StackKind::Copying || unsafe { frames(g.head()) } == Frames::Movable { segment: false })
+    g.moves() && (g.kind != StackKind::Copying || unsafe { frames(g.head()) } == Frames::Movable)
 }
 
 /// Halves the stack of `g` if less than a quarter of it is in use (S18). Whether it did. A failure to allocate leaves it as

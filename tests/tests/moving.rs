@@ -78,6 +78,8 @@ mod segments {
     #[test]
     fn waits() {
         same("waits", 2);
+        let frozen = run_with(&program(TMP, "segments"), &["waits", "--small"], FREEZE);
+        assert!(counted(&frozen, "freezes") >= 40, "on the segment: {frozen}");
     }
 
     #[test]

@@ -81,7 +81,7 @@ fn walks(runs: u64) -> Duration {
         for _ in 0..runs {
             // SAFETY: suspended, and its worker runs this.
             let found = unsafe { frames(black_box(g)) };
-            assert_eq!(found, Frames::Movable { segment: false });
+            assert_eq!(found, Frames::Movable);
         }
         let took = started.elapsed();
         // SAFETY: on g0; its context was saved a moment ago. What it asks for next is passed on.

@@ -55,10 +55,8 @@ struct Shape {
 enum Kind {
     Moves,
     Stays,
-    /// The first frame of a green thread: the stack ends here.
+    /// The first frame of a green thread, or the call that a segment was begun with: the stack ends here.
     First,
-    /// The call that a segment was begun with: the same.
-    Segment,
     /// There is no telling where its caller is.
     Unknown,
 }
@@ -91,11 +89,8 @@ impl Shapes {
 /// What the walk found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frames {
-    /// All frames of the stack may move. It may be a segment.
-    Movable {
-        /// It is one.
-        segment: bool,
-    },
+    /// All frames of the stack may move. It may be a segment: the stacks below it stay.
+    Movable,
     /// One must not. It ends at this address; it is there as long as the stack pointer is below.
     Fixed(usize),
 }
@@ -133,8 +128,7 @@ unsafe fn walk(unwinder: &mut Unwinder, stack: Stack, pc: usize, mut sp: usize, 
     loop {
         let shape = shape(unwinder, pc);
         match shape.kind {
-            Kind::First => return Frames::Movable { segment: false },
-            Kind::Segment => return Frames::Movable { segment: true },
+            Kind::First => return Frames::Movable,
             Kind::Unknown => return Frames::Fixed(stack.hi),
             Kind::Moves | Kind::Stays => {}
         }
@@ -169,11 +163,8 @@ fn shape(unwinder: &mut Unwinder, pc: usize) -> Shape {
 fn make(unwinder: &mut Unwinder, pc: usize) -> Shape {
     let unknown = Shape { pc, cfa: 0, bp: 0, by_bp: false, kind: Kind::Unknown };
     let Some((start, object)) = unwinder.function(pc - 1) else { return unknown };
-    if is_start(start) {
+    if is_start(start) || is_segment_call(start) {
         return Shape { kind: Kind::First, ..unknown };
-    }
-    if is_segment_call(start) {
-        return Shape { kind: Kind::Segment, ..unknown };
     }
     let moves = is_morestack(start) || is_split(start) || moves(start, object);
     let Some(rule) = unwinder.rule_of(pc - 1) else { return unknown };

@@ -213,9 +213,10 @@ fn main() {
     }
     if let Some(metrics) = ran.metrics {
         eprintln!(
-            "segments {} moves {} preemptions {}",
+            "segments {} moves {} freezes {} preemptions {}",
             metrics.segments,
             metrics.grows + metrics.shrinks,
+            metrics.freezes,
             metrics.preemptions
         );
     }
