@@ -27,10 +27,11 @@ const NAMES: &[&str] = &[
     "prologues",
     "prologues_size",
     "preemption_lateness",
+    "growth",
 ];
 
 /// Those that build programs first, which takes minutes.
-const BUILD: &[&str] = &["prologues", "prologues_size", "preemption_lateness"];
+const BUILD: &[&str] = &["prologues", "prologues_size", "preemption_lateness", "growth"];
 
 fn bench(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_morestack-bench")).args(args).output().expect("the binary runs")

@@ -6,6 +6,7 @@ mod fanin;
 mod fib;
 mod fib_forkjoin;
 mod grow64k;
+mod growth;
 mod hog;
 mod idle_memory;
 mod mutex;
@@ -74,6 +75,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     prologues::BENCHMARK,
     prologues::SIZE,
     preemption_lateness::BENCHMARK,
+    growth::BENCHMARK,
 ];
 
 /// A runtime that does nothing by itself while it is measured: without time slices.
