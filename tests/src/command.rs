@@ -1,8 +1,8 @@
 //! A subprocess with a time limit.
 
 use std::fs::File;
-use std::io::{Read, Seek};
-use std::os::unix::process::ExitStatusExt;
+use std::io::{Error, Read, Seek};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -70,6 +70,18 @@ fn end(text: &str) -> &str {
 #[track_caller]
 pub fn run(command: &mut Command) -> Finished {
     run_for(LIMIT, command).unwrap_or_else(|late| panic!("{late}"))
+}
+
+/// Has it fail for want of memory where it would take all that there is: what walks a stack without end keeps what it finds.
+pub fn bounded(command: &mut Command) -> &mut Command {
+    const BYTES: libc::rlim_t = 8 << 30;
+    let limit = || {
+        let limit = libc::rlimit { rlim_cur: BYTES, rlim_max: BYTES };
+        // SAFETY: a system call that reads the limit.
+        if unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) } == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+    };
+    // SAFETY: a system call is all that it does.
+    unsafe { command.pre_exec(limit) }
 }
 
 /// Runs a command to its end. If it is not done in time it is killed, and the error has what it printed.

@@ -114,11 +114,17 @@ pub fn program(tmp: &str, name: &str) -> PathBuf {
 /// Runs it with this environment, and no other of Morestack's.
 #[track_caller]
 pub fn run_with(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Finished {
+    run(&mut command_with(program, arguments, environment))
+}
+
+/// The command that [`run_with`] runs.
+pub fn command_with(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"MORESTACK_") {
             command.env_remove(name);
         }
     }
-    run(command.args(arguments).env_remove("RUST_BACKTRACE").envs(environment.iter().copied()))
+    command.args(arguments).env_remove("RUST_BACKTRACE").envs(environment.iter().copied());
+    command
 }

@@ -1,11 +1,9 @@
 //! Prologues that `cargo morestack` puts everywhere: who is preempted and who is not, that all that a function is called with
-//! arrives, that panics and debuggers find their way, and what happens where no stack can grow.
+//! arrives, that panics find their way, and what happens where no stack can grow.
 //!
 //! The programs are in `fixtures`, a workspace of their own, with a third party's crate beside it. They have no attributes.
 
-use std::process::Command;
-
-use morestack_tests::command::{Finished, run};
+use morestack_tests::command::Finished;
 use morestack_tests::instrumented::Build::{self, Full, Plain, Prologues};
 use morestack_tests::instrumented::{aborting_fixture, fixture, program, run_with};
 
@@ -169,7 +167,7 @@ mod registers {
     }
 }
 
-/// Panics and walks.
+/// Panics.
 mod unwinding {
     use super::*;
 
@@ -231,86 +229,6 @@ mod unwinding {
         assert!(finished.stderr.contains("morestack: green thread 'deep' (id "), "{finished}");
         assert!(finished.stderr.contains("green thread stack overflow: the limit is"), "{finished}");
     }
-
-    /// The functions of `backtrace.rs`, from the inside.
-    const NAMES: [&str; 5] = ["innermost", "inner", "middle", "recurse", "outer"];
-
-    /// Of the stack without the recursion.
-    const MANY: usize = 100;
-
-    /// Whether the line of a frame names this function: the whole name.
-    fn names(line: &str, function: &str) -> bool {
-        line.split([' ', '(']).any(|word| word.rsplit("::").next() == Some(function))
-    }
-
-    /// Checks that these names appear in this order, in a walk that ends.
-    #[track_caller]
-    fn in_order(lines: &[&str], expected: &[&str], finished: &Finished) {
-        let mut rest = lines;
-        for name in expected {
-            let found = rest.iter().position(|line| names(line, name));
-            let Some(found) = found else { panic!("{name} is missing or out of order: {finished}") };
-            rest = &rest[found + 1..];
-        }
-        let recursion = lines.iter().filter(|line| names(line, "recurse")).count();
-        assert_eq!(recursion, 301, "{finished}");
-        assert!(lines.len() - recursion < MANY, "the walk does not end: {finished}");
-    }
-
-    #[test]
-    fn the_unwinder_walks_to_the_end() {
-        for build in BOTH_BUILDS {
-            for (on, environment) in [("spawn", NONE), ("go", NONE), ("go", BOTH)] {
-                let finished = checks(build, &["backtrace", on], environment);
-                assert!(finished.status.success(), "{finished}");
-                let is_frame =
-                    |line: &&str| line.trim_start().split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok());
-                let lines: Vec<_> = finished.stdout.lines().filter(is_frame).collect();
-                in_order(&lines, &NAMES, &finished);
-            }
-        }
-    }
-
-    /// At the first instruction of the slow path, and at each from there on: `innermost` has no frame yet, and its caller stands at the
-    /// call.
-    #[test]
-    fn gdb_walks_from_within_the_slow_path() {
-        let program = fixture(TMP, Prologues, "fixture-checks");
-        for on in ["spawn", "go"] {
-            let mut command = Command::new("gdb");
-            command.args(["-nx", "-batch", "-iex", "set debuginfod enabled off"]);
-            command.args(["-ex", "set breakpoint pending off", "-ex", "set print frame-arguments none"]);
-            command.args(["-ex", "handle SIGSEGV nostop noprint pass"]);
-            command.args(["-ex", "break innermost", "-ex", "run", "-ex", "delete", "-ex", "set language c"]);
-            command.args(["-ex", "break *__morestack", "-ex", "continue", "-ex", "delete"]);
-            for _ in 0..STEPS {
-                command.args(["-ex", "echo walk\\n", "-ex", "backtrace", "-ex", "stepi"]);
-            }
-            command.arg("--args").arg(&program).args(["backtrace", on]).env("MORESTACK_STRESS", "preempt");
-            let finished = run(&mut command);
-            assert!(finished.status.success(), "{finished}");
-            let all = format!("{}{}", finished.stdout, finished.stderr).to_lowercase();
-            for trouble in
-                ["corrupt stack", "backtrace stopped", "cannot access memory", "frame identical", "inner to this"]
-            {
-                assert!(!all.contains(trouble), "gdb says {trouble:?}: {finished}");
-            }
-            let walks: Vec<Vec<&str>> = finished
-                .stdout
-                .split("walk\n")
-                .skip(1)
-                .map(|walk| walk.lines().filter(|line| line.starts_with('#')).collect())
-                .collect();
-            assert_eq!(walks.len(), STEPS, "{finished}");
-            for lines in walks {
-                assert!(names(lines[0], "__morestack"), "{finished}");
-                in_order(&lines, &NAMES[1..], &finished);
-            }
-        }
-    }
-
-    /// Up to where it leaves the green thread's stack there are more.
-    const STEPS: usize = 30;
 }
 
 /// Where no stack can grow.
