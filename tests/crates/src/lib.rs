@@ -10,11 +10,14 @@ use std::process::exit;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use morestack::Runtime;
+use morestack::{Builder, Runtime, Stack};
 
 /// How a program is called: where it runs; how many threads do at the same time; how many rounds each does, every one with another
 /// seed; and, if the nanoseconds that these take are to be printed instead of the texts, how often.
 const USAGE: &str = "usage: NAME os|spawn THREADS ROUNDS [SAMPLES]";
+
+/// As much as the main thread has: address space, touched as far as it is used.
+const STACK: usize = 8 << 20;
 
 /// The kind of thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,8 +87,7 @@ impl On {
     /// Runs `f` on so many threads at the same time. What the scheduler did is the last line on standard error.
     fn run<T: Send + 'static>(self, threads: usize, f: impl Fn() -> T + Clone + Send + 'static) -> Vec<T> {
         if self == On::Os {
-            // As much as the main thread has.
-            let start = |_| thread::Builder::new().stack_size(8 << 20).spawn(f.clone()).expect("a thread");
+            let start = |_| thread::Builder::new().stack_size(STACK).spawn(f.clone()).expect("a thread");
             let handles: Vec<_> = (0..threads).map(start).collect();
             return handles
                 .into_iter()
@@ -93,8 +95,14 @@ impl On {
                 .collect();
         }
         let runtime = Runtime::new().expect("a runtime");
+        // Where stacks do not grow, the default is too little for those that recurse.
+        let stack = match runtime.stack_mode() {
+            Stack::Reserved(_) => Stack::Reserved(STACK),
+            _ => Stack::Auto,
+        };
         let results = runtime.run(move || {
-            let handles: Vec<_> = (0..threads).map(|_| morestack::spawn(f.clone())).collect();
+            let start = |_| Builder::new().stack(stack).spawn(f.clone()).expect("a green thread");
+            let handles: Vec<_> = (0..threads).map(start).collect();
             handles.into_iter().map(|handle| handle.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
         });
         let m = runtime.metrics();

@@ -31,14 +31,16 @@ fn run(seed: u64) -> String {
         .map(|_| {
             let sign = if source.below(2) == 0 { Sign::Plus } else { Sign::Minus };
             let count = 1 + source.below(60) as usize;
-            BigInt::from_bytes_le(sign, &source.bytes(count))
+            let mut bytes = source.bytes(count);
+            bytes[0] |= 1; // none is zero: their product is divided by each
+            BigInt::from_bytes_le(sign, &bytes)
         })
         .collect();
     let all = product(&numbers);
     let mut sorted = numbers.clone();
     sorted.sort_by(|a, b| b.magnitude().cmp(a.magnitude()).then_with(|| a.cmp(b)));
     let sum: BigInt = numbers.iter().map(|n| n * n - n).sum();
-    let left = numbers.iter().rev().try_fold(all.clone(), |left, n| (n != &BigInt::ZERO).then(|| left / n)).unwrap();
+    let left = numbers.iter().rev().fold(all.clone(), |left, n| left / n);
     assert!(left == BigInt::from(1), "{left}");
     let modulus = BigUint::parse_bytes(b"fffffffffffffffffffffffffffffffeffffffffffffffff", 16).unwrap();
     let power = all.magnitude().modpow(sum.magnitude(), &modulus);
