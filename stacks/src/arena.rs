@@ -51,7 +51,7 @@ use crate::sys::{self, Access, Advice};
 /// per 32; and a large stack rounds up to at most this much address space. Plucked from thin air between those two.
 pub(crate) const GRANULE: usize = 4 << 20;
 
-/// The reservation to try first: a million spans. x86-64 has 128 TiB for a process; two arenas take a sixteenth.
+/// The reservation to try first: a million spans. x86-64 has 128 TiB for a process; three arenas take a tenth.
 const RESERVE: usize = 4 << 40;
 
 /// The smallest reservation worth having, where a limit on address space (`ulimit -v`) forbids more.
@@ -87,6 +87,8 @@ pub(crate) enum Pages {
     Base,
     /// Huge pages where the system allows them: a stack of megabytes is deep recursion, and that is page faults.
     Huge,
+    /// 4 KiB pages: of a side stack, however large, little is touched.
+    Side,
 }
 
 /// Stacks below 2 MiB.
@@ -94,6 +96,9 @@ pub(crate) static BASE_PAGES: Arena = Arena::new(Pages::Base, RESERVE, RESERVE_L
 
 /// Stacks of 2 MiB and more.
 pub(crate) static HUGE_PAGES: Arena = Arena::new(Pages::Huge, RESERVE, RESERVE_LEAST);
+
+/// Side stacks of more than the smallest size.
+pub(crate) static SIDE_PAGES: Arena = Arena::new(Pages::Side, RESERVE, RESERVE_LEAST);
 
 /// One reservation. See the module's header.
 pub(crate) struct Arena {
@@ -244,7 +249,7 @@ impl Arena {
         let mut size = self.most;
         let mapped = loop {
             match sys::map(size + GRANULE, Access::None) {
-                // The largest that fits would leave nothing to the heap and to the other arena: half of it.
+                // The largest that fits would leave nothing to the heap and to the other arenas: half of it.
                 Ok(mapped) if size < self.most && size / 2 >= self.least => {
                     // SAFETY: it was mapped just now and nobody has seen it.
                     let _ = unsafe { sys::unmap(mapped, size + GRANULE) };
@@ -267,7 +272,7 @@ impl Arena {
             base = (base..mapped + size).step_by(GRANULE).find(|granule| is_clean(*granule)).unwrap_or(base);
         }
         let advice = match self.pages {
-            Pages::Base => Advice::NoHugePage,
+            Pages::Base | Pages::Side => Advice::NoHugePage,
             Pages::Huge => Advice::HugePage,
         };
         // A kernel without huge pages refuses both; then there is nothing to say.

@@ -13,22 +13,27 @@
 //! function: `cargo morestack` leaves those with more than [`SIDE_LOCALS`] of them on the first stack, where they are checked and
 //! probed page by page, and marks them as fixed.
 //!
-//! # Where they are kept
+//! # Where they come from, and are kept
 //!
-//! The gap costs a system call to make, so a side stack that is free stays one. [`StackCache`] keeps some for its P, without a lock;
-//! the others are in a list of the process, from which a sweep takes them apart again. Those larger than the smallest are for recursions
-//! that went deep, and are made and taken apart each time.
+//! The smallest are stacks of [`stackalloc`](crate::stackalloc). The larger ones, for recursions, have an arena of their own: little of them is touched, so
+//! they are made of small pages, whatever their size.
+//!
+//! The gap costs a system call to make, so a side stack that is free stays one. [`StackCache`] keeps some of the smallest for its P, without a
+//! lock; the others are in lists of the process, from which a sweep takes them apart again. Of a larger one only the first
+//! [`WARM`] bytes stay memory.
 //!
 //! # Invariants
 //!
 //! 1. A side stack is handed out with its gap, and what is below the gap is not its own.
-//! 2. [`GAPS`] has an entry for each that was not taken apart: how its gap was made, and so how that is undone.
+//! 2. [`GAPS`] has an entry for each that was not taken apart: how its gap was made, and so how that is undone, and whose its memory is.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use crate::arena::{GRANULE, SIDE_PAGES};
 use crate::guard::{GUARDS, Kind};
+use crate::sys::{self, Advice};
 use crate::{Stack, StackCache, StackError, alloc, debug};
 
 /// Bytes of locals that a function may have on a side stack. What has more is mostly a buffer, and rare. With more, a side stack could
@@ -45,16 +50,34 @@ pub const SIDE_STACK: usize = 512 << 10;
 /// Free side stacks that a P keeps: with this many, as much address space as one order of its stacks. Any number works.
 pub(crate) const CACHED: usize = 16;
 
-/// How the gap was made, by the lowest address of the whole.
-static GAPS: Mutex<BTreeMap<usize, Kind>> = Mutex::new(BTreeMap::new());
+/// Larger ones of a size that the process keeps. A few recursions at a time.
+const KEPT: usize = 16;
 
-/// Free ones of the smallest size that no P keeps, by the lowest address of the whole.
-static FREE: Mutex<Free> = Mutex::new(Free { los: Vec::new(), idle: 0 });
+/// Bytes of a larger one that stay memory when it is free: as much as a recursion to a megabyte of stack mostly uses.
+const WARM: usize = 256 << 10;
+
+/// By the lowest address of the whole.
+static GAPS: Mutex<BTreeMap<usize, Gap>> = Mutex::new(BTreeMap::new());
+
+struct Gap {
+    kind: Kind,
+    /// The whole is a run of [`SIDE_PAGES`].
+    run: bool,
+}
+
+/// Free ones that no P keeps, by the power of two that the smallest is to be multiplied with.
+static FREE: Mutex<[Free; LISTS]> = Mutex::new([const { Free { los: Vec::new(), idle: 0 } }; LISTS]);
+const LISTS: usize = (usize::BITS - SIDE_STACK.ilog2()) as usize;
 
 struct Free {
+    /// The lowest addresses of the wholes.
     los: Vec<usize>,
     /// The fewest that there were since the last sweep: so many were not wanted.
     idle: usize,
+}
+
+fn list_of(size: usize) -> usize {
+    (size / SIDE_STACK).ilog2() as usize
 }
 
 /// Allocates a side stack of at least [`SIDE_STACK`] bytes, a power of two, gap included. What is in it is unspecified.
@@ -78,29 +101,73 @@ struct Free {
 /// # Ok::<(), morestack_stacks::StackError>(())
 /// ```
 pub fn side_alloc(cache: &mut StackCache, size: usize) -> Result<Stack, StackError> {
-    if size == SIDE_STACK {
-        if let Some(lo) = cache.sides.pop() {
-            return Ok(usable(Stack { lo, hi: lo + size }));
-        }
-        let mut free = FREE.lock();
+    let whole = |lo| Stack { lo, hi: lo + size };
+    if size == SIDE_STACK
+        && let Some(lo) = cache.sides.pop()
+    {
+        return Ok(usable(whole(lo)));
+    }
+    {
+        let free = &mut FREE.lock()[list_of(size)];
         if let Some(lo) = free.los.pop() {
             free.idle = free.idle.min(free.los.len());
-            return Ok(usable(Stack { lo, hi: lo + size }));
+            return Ok(usable(whole(lo)));
         }
     }
-    let whole = alloc::stackalloc(Some(cache), size)?;
+    let run = size > SIDE_STACK && !debug::active();
+    let whole = if run { alloc_run(size)? } else { alloc::stackalloc(Some(cache), size)? };
     // SAFETY: allocated just now.
     match unsafe { GUARDS.seal(Stack { lo: whole.lo, hi: whole.lo + GAP }) } {
         Ok(kind) => {
-            GAPS.lock().insert(whole.lo, kind);
+            GAPS.lock().insert(whole.lo, Gap { kind, run });
             Ok(usable(whole))
         }
         Err(shortage) => {
             // SAFETY: as above.
-            unsafe { alloc::stackfree(Some(cache), whole) };
+            unsafe { free_whole(Some(cache), whole, run) };
             Err(StackError::new(size, shortage))
         }
     }
+}
+
+/// A run of the arena, and in it the whole of a side stack.
+fn alloc_run(size: usize) -> Result<Stack, StackError> {
+    let len = run_len(size);
+    let run = SIDE_PAGES.alloc(len).or_else(|_| {
+        take_apart_free(|free| free.los.len());
+        SIDE_PAGES.alloc(len)
+    });
+    let hi = run.map_err(|shortage| StackError::new(size, shortage))? + len;
+    Ok(Stack { lo: hi - size, hi })
+}
+
+fn run_len(size: usize) -> usize {
+    size.next_multiple_of(GRANULE)
+}
+
+/// # Safety
+///
+/// It was allocated so, has no gap, and nobody uses it.
+unsafe fn free_whole(cache: Option<&mut StackCache>, whole: Stack, run: bool) {
+    // SAFETY: the caller's.
+    unsafe {
+        if run {
+            drop_memory(whole.lo, whole.hi);
+            let len = run_len(whole.size());
+            SIDE_PAGES.free(whole.hi - len, len);
+        } else {
+            alloc::stackfree(cache, whole);
+        }
+    }
+}
+
+/// # Safety
+///
+/// Nobody uses what is between these addresses of a side stack.
+unsafe fn drop_memory(lo: usize, hi: usize) {
+    // A refusal (locked memory) leaves old bytes behind; no side stack is promised to be zero.
+    // SAFETY: the caller's.
+    let _ = unsafe { sys::advise(lo, hi - lo, Advice::DontNeed) };
 }
 
 /// Frees a side stack.
@@ -114,40 +181,61 @@ pub fn side_alloc(cache: &mut StackCache, size: usize) -> Result<Stack, StackErr
 /// As for [`stackfree`](crate::stackfree).
 pub unsafe fn side_free(cache: &mut StackCache, side: Stack) {
     let whole = Stack { lo: side.lo - GAP, hi: side.hi };
-    if whole.size() == SIDE_STACK && !debug::active() {
+    if debug::active() {
+        // SAFETY: the caller's.
+        return unsafe { take_apart(Some(cache), whole) };
+    }
+    if whole.size() == SIDE_STACK {
         if cache.sides.len() < CACHED {
             cache.sides.push(whole.lo);
         } else {
-            FREE.lock().los.push(whole.lo);
+            FREE.lock()[0].los.push(whole.lo);
         }
         return;
     }
-    // SAFETY: the caller's.
-    unsafe { take_apart(Some(cache), whole) };
+    let is_kept = |free: &Free| free.los.len() < KEPT;
+    if is_kept(&FREE.lock()[list_of(whole.size())]) {
+        // SAFETY: the caller's: it is in no list.
+        unsafe { drop_memory(side.lo, side.hi - WARM) };
+        // There may be some more by now.
+        FREE.lock()[list_of(whole.size())].los.push(whole.lo);
+    } else {
+        // SAFETY: the caller's.
+        unsafe { take_apart(Some(cache), whole) };
+    }
 }
 
 /// Gives what a P has kept to the process.
 pub(crate) fn release(sides: &mut Vec<usize>) {
     if !sides.is_empty() {
-        FREE.lock().los.append(sides);
+        FREE.lock()[0].los.append(sides);
     }
 }
 
 /// Takes those apart that were not wanted since the last sweep. Returns the bytes of address space concerned.
 pub(crate) fn sweep() -> usize {
-    let idle = {
-        let mut free = FREE.lock();
-        let idle = free.idle.min(free.los.len());
-        // Taken from the end, so the first were not wanted for longest.
-        let idle: Vec<_> = free.los.drain(..idle).collect();
-        free.idle = free.los.len();
-        idle
-    };
-    for &lo in &idle {
-        // SAFETY: it was free, and is nobody else's now.
-        unsafe { take_apart(None, Stack { lo, hi: lo + SIDE_STACK }) };
+    take_apart_free(|free| free.idle)
+}
+
+/// Takes so many of each list apart.
+fn take_apart_free(count: impl Fn(&Free) -> usize) -> usize {
+    let mut bytes = 0;
+    for list in 0..LISTS {
+        let los: Vec<_> = {
+            let free = &mut FREE.lock()[list];
+            let count = count(free).min(free.los.len());
+            // Taken from the end, so the first were not wanted for longest.
+            let los = free.los.drain(..count).collect();
+            free.idle = free.los.len();
+            los
+        };
+        bytes += los.len() * (SIDE_STACK << list);
+        for lo in los {
+            // SAFETY: it was free, and is nobody else's now.
+            unsafe { take_apart(None, Stack { lo, hi: lo + (SIDE_STACK << list) }) };
+        }
     }
-    idle.len() * SIDE_STACK
+    bytes
 }
 
 /// # Safety
@@ -156,13 +244,13 @@ pub(crate) fn sweep() -> usize {
 unsafe fn take_apart(cache: Option<&mut StackCache>, whole: Stack) {
     let gap = Stack { lo: whole.lo, hi: whole.lo + GAP };
     let mut gaps = GAPS.lock();
-    let Some(&kind) = gaps.get(&whole.lo) else { return };
+    let Some(&Gap { kind, run }) = gaps.get(&whole.lo) else { return };
     // SAFETY: the gap of a side stack that nobody uses.
     if unsafe { GUARDS.unseal(gap, kind) } {
         gaps.remove(&whole.lo);
         drop(gaps);
         // SAFETY: as above.
-        unsafe { alloc::stackfree(cache, whole) };
+        unsafe { free_whole(cache, whole, run) };
     }
     // What still faults is not handed out again: it is address space.
 }
@@ -189,8 +277,12 @@ pub fn round_side_size(bytes: usize) -> usize {
 mod tests {
     use super::*;
 
+    /// The lists are the process's, and the tests say when they are swept.
+    static SWEEPS: Mutex<()> = Mutex::new(());
+
     #[test]
     fn freed_and_taken_again_from_where_it_lies() {
+        let _alone = SWEEPS.lock();
         let mut cache = StackCache::new();
         let sides: Vec<_> = (0..CACHED + 3).map(|_| side_alloc(&mut cache, SIDE_STACK).unwrap()).collect();
         for side in &sides {
@@ -219,15 +311,25 @@ mod tests {
     }
 
     #[test]
-    fn a_large_one_is_taken_apart_at_once() {
+    fn a_larger_one_is_made_of_small_pages_and_kept_warm_until_it_is_not_wanted() {
+        let _alone = SWEEPS.lock();
         let mut cache = StackCache::new();
-        let side = side_alloc(&mut cache, 4 * SIDE_STACK).unwrap();
-        assert_eq!(side.size(), 4 * SIDE_STACK - GAP);
-        let lo = side.lo - GAP;
-        assert!(GAPS.lock().contains_key(&lo));
+        let size = 8 * SIDE_STACK;
+        let side = side_alloc(&mut cache, size).unwrap();
+        assert_eq!(side.size(), size - GAP);
+        let deep = side.hi - 2 * WARM;
+        // SAFETY: ours.
+        [side.lo, deep, side.hi - 8].into_iter().for_each(|addr| unsafe { (addr as *mut u64).write(1) });
+        assert!(!sys::is_resident(side.lo + WARM), "a page is touched, no more");
         // SAFETY: nobody uses it.
         unsafe { side_free(&mut cache, side) };
-        assert!(!GAPS.lock().contains_key(&lo));
+        assert!(!sys::is_resident(deep) && sys::is_resident(side.hi - sys::PAGE));
+        assert_eq!(side_alloc(&mut cache, size).unwrap(), side);
+        // SAFETY: nobody uses it.
+        unsafe { side_free(&mut cache, side) };
+        sweep();
+        assert!(sweep() >= size);
+        assert!(!GAPS.lock().contains_key(&(side.lo - GAP)), "taken apart");
     }
 
     #[test]

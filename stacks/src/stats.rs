@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
 
-use crate::arena::{BASE_PAGES, HUGE_PAGES};
+use crate::arena::{BASE_PAGES, HUGE_PAGES, SIDE_PAGES};
 use crate::guard::GUARDS;
 use crate::pool::pool;
 use crate::{FIXED_STACK, NUM_STACK_ORDERS, cache, efence, large};
@@ -147,7 +147,7 @@ pub fn stats() -> StackStats {
     let pools: [_; NUM_STACK_ORDERS] = array::from_fn(|order| pool(order).usage());
     let large = large::usage();
     let guards = GUARDS.counts();
-    let arenas = [BASE_PAGES.usage(), HUGE_PAGES.usage()];
+    let arenas = [BASE_PAGES.usage(), HUGE_PAGES.usage(), SIDE_PAGES.usage()];
 
     let (smalls, larges) = FROM_SYSTEM[FIXED_STACK.ilog2() as usize..].split_at(NUM_STACK_ORDERS);
     let mapped = |counter: &AtomicUsize| counter.load(Relaxed);
