@@ -134,21 +134,17 @@ fn make_room(m: &M, g: GRef, frame: usize, short: bool, automatic: bool) -> Resu
     let limit = m.sched().config.max_stack_size;
     // SAFETY: owned by this M, suspended.
     let (bounds, sp, lent) = unsafe { ((*g.head()).stack, (*g.head()).sched.sp, Lent::of(&g).is_some()) };
-    if lent {
-        return Ok(0);
-    }
     let size = if short { room_for(bounds.hi - sp + frame, bounds.size(), limit) } else { bounds.size() };
     // SAFETY: on g0; as above.
     let look = unsafe { side::look(&g, frame) };
-    if automatic && size <= limit {
-        if !look.fits(size) {
-            // Whether its frames may move or not.
-            return put_segment(m, g, frame, short.then_some(size), &look, bounds.hi);
-        }
+    if look.fits(size) {
         // SAFETY: as above.
         unsafe { look.suffices(&g) };
+    } else if automatic && size <= limit && !lent {
+        // Whether its frames may move or not.
+        return put_segment(m, g, frame, short.then_some(size), &look, bounds.hi);
     }
-    if !(short || stress::moves(&g)) {
+    if !(short || stress::moves(&g)) || lent {
         return Ok(0);
     }
     if !g.moves() {
