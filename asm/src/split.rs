@@ -19,8 +19,15 @@
 //! # What copystack sees
 //!
 //! f's arguments are in registers, and any of them may be an address in the stack. They are pushed here, in the part that is copied
-//! and relocated; so are the vector registers, as wide as this processor has them, since values are passed in those, too. Nothing else
+//! and relocated; so are the vector registers, as wide as they are in use, since values are passed in those, too. Nothing else
 //! is live: f has not begun, and its caller has given up all that callees may change.
+//!
+//! # Vector registers
+//!
+//! A load of all 64 bytes marks the upper parts as in use, even where they are 0, and until the next `vzeroupper` each instruction of
+//! SSE waits for the one before that has written to the same register, and copying is slower: programs without AVX ran at half
+//! their speed after the first check that failed. So only what is in use is saved and loaded, by what the processor tells of it, and all
+//! other bits are 0. glibc's resolver of symbols has had to do the same, for the same reason (its bug 20508).
 //!
 //! # Signal handlers
 //!
@@ -34,6 +41,7 @@
 //! there for unwinders, and its caller stands at the call of f.
 
 use core::arch::naked_asm;
+use core::arch::x86_64::{__cpuid_count, __get_cpuid_max};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::layout::*;
@@ -47,15 +55,20 @@ use crate::tls::{getg, stackguard};
 pub const AUTOMATIC: usize = 1 << AUTOMATIC_BIT;
 const AUTOMATIC_BIT: usize = 63;
 
-/// What is saved of a vector register: 16 bytes shifted by this. It may be too much for a function, never too little: where the
-/// processor has wider registers, some function may be passed them.
+/// What a vector register has: 16 bytes shifted by this. Some function may be passed all of it.
 static VECTOR_SHIFT: AtomicU8 = AtomicU8::new(0);
+
+/// Whether the processor tells which parts of its registers are in use, by `xgetbv` of 1.
+static TELLS_USE: AtomicU8 = AtomicU8::new(0);
 
 /// Finds out how wide vector registers are. Before the first green thread runs.
 pub fn detect_vectors() {
-    let shift =
-        if std::is_x86_feature_detected!("avx512f") { 2 } else { u8::from(std::is_x86_feature_detected!("avx")) };
+    let avx = std::is_x86_feature_detected!("avx");
+    let shift = if std::is_x86_feature_detected!("avx512f") { 2 } else { u8::from(avx) };
     VECTOR_SHIFT.store(shift, Relaxed);
+    // AVX is detected only where the system has enabled `xgetbv`.
+    let tells = avx && __get_cpuid_max(0).0 >= 0xd && __cpuid_count(0xd, 1).eax & 4 != 0;
+    TELLS_USE.store(u8::from(tells), Relaxed);
 }
 
 /// Not 0 where `newstack` is to decide. That is not in a signal handler; nor where all is known: a request is [pending](crate::Pending)
@@ -144,12 +157,24 @@ unsafe extern "C" fn split() {
         "push r9",
         "push r10",
         "push r11",
+        "movzx r8d, byte ptr [rip + {shift}]",
+        "cmp byte ptr [rip + {tells}], 0",
+        "je 3f",
+        "mov ecx, 1",
+        "xgetbv",
+        "test al, 0x40", // more than 32 bytes of a register
+        "jnz 3f",
+        "xor r8d, r8d",
+        "test al, 4", // more than 16
+        "setnz r8b",
+        "3:",
         // A multiple of 16 below, as the calls need it.
-        "movzx ecx, byte ptr [rip + {shift}]",
+        "mov ecx, r8d",
         "mov eax, 128",
         "shl eax, cl",
         "sub rsp, rax",
         "sub rsp, 8",
+        "mov qword ptr [rbp - 120], rcx",
         "cmp ecx, 1",
         "je 5f",
         "ja 6f",
@@ -174,11 +199,15 @@ unsafe extern "C" fn split() {
         "bts r9, {automatic}",
         enter_newstack!(),
         "2:",
+        "mov rcx, qword ptr [rbp - 120]",
         // The lowest word that a signal leaves alone when all that is above has been popped.
         "mov qword ptr [rbp - 120], rax",
         "cmp rax, {segment}",
         "ja 4f",
-        "movzx ecx, byte ptr [rip + {shift}]",
+        "cmp byte ptr [rip + {shift}], 0",
+        "je 3f",
+        "vzeroupper",
+        "3:",
         "cmp ecx, 1",
         "je 5f",
         "ja 6f",
@@ -228,7 +257,7 @@ unsafe extern "C" fn split() {
         ".cfi_adjust_cfa_offset -8",
         "jmp rax",
         ".cfi_endproc",
-        shift = sym VECTOR_SHIFT, automatic = const AUTOMATIC_BIT, segment = const SEGMENT,
+        shift = sym VECTOR_SHIFT, tells = sym TELLS_USE, automatic = const AUTOMATIC_BIT, segment = const SEGMENT,
         M = const G_M, G0 = const M_G0, LO = const G_LO, HI = const G_HI,
         SP = const G_SP, PC = const G_PC, BP = const G_BP, BX = const G_BX, GUARD0 = const G_GUARD0,
         MOREBUF_PC = const M_MOREBUF_PC, MOREBUF_SP = const M_MOREBUF_SP, NEWSTACK = const M_NEWSTACK,

@@ -5,6 +5,7 @@
 //!               and gives back what callees preserve                  └── fails ──► __morestack ──► newstack: changes them all
 //! ```
 
+use std::arch::x86_64::__cpuid_count;
 use std::arch::{asm, global_asm};
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -33,6 +34,10 @@ struct Registers {
 #[unsafe(no_mangle)]
 static SPLIT_WIDTH: AtomicUsize = AtomicUsize::new(0);
 
+/// Which of them the function is passed; what is wider is 0.
+#[unsafe(no_mangle)]
+static SPLIT_PASSED: AtomicUsize = AtomicUsize::new(0);
+
 /// Whether to stop at each instruction.
 #[unsafe(no_mangle)]
 static SPLIT_STEPS: AtomicUsize = AtomicUsize::new(0);
@@ -53,7 +58,11 @@ global_asm!(
     ".cfi_offset r14, -48",
     ".cfi_offset r15, -56",
     "mov qword ptr [rip + SPLIT_SEEN], rsi",
-    "cmp qword ptr [rip + SPLIT_WIDTH], 1",
+    "cmp qword ptr [rip + SPLIT_WIDTH], 0",
+    "je 5f",
+    "vzeroupper",
+    "5:",
+    "cmp qword ptr [rip + SPLIT_PASSED], 1",
     "je 8f",
     "ja 9f",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7",
@@ -237,8 +246,11 @@ unsafe fn answer(g: *mut GHead, _: usize) {
             out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _, out("xmm13") _,
             out("xmm14") _, out("xmm15") _,
         );
-        if SPLIT_WIDTH.load(Relaxed) > 0 {
-            asm!("vzeroall");
+        // The parts that SSE does not reach.
+        match SPLIT_WIDTH.load(Relaxed) {
+            0 => {}
+            1 => asm!(".irp n, 0, 1, 2, 3, 4, 5, 6, 7", "vcmptrueps ymm\\n, ymm\\n, ymm\\n", ".endr"),
+            _ => asm!(".irp n, 0, 1, 2, 3, 4, 5, 6, 7", "vpternlogd zmm\\n, zmm\\n, zmm\\n, 0xff", ".endr"),
         }
     }
 }
@@ -319,9 +331,9 @@ fn given() -> Registers {
     }
 }
 
-/// Only as much of the vectors as this processor has.
+/// Only as much of the vectors as is passed.
 fn narrowed(mut registers: Registers) -> Registers {
-    let lanes = 2 << SPLIT_WIDTH.load(Relaxed);
+    let lanes = 2 << SPLIT_PASSED.load(Relaxed);
     registers.vectors.iter_mut().for_each(|vector| vector[lanes..].fill(0));
     registers
 }
@@ -345,17 +357,42 @@ fn detect() {
     detect_vectors();
     let width = if is_x86_feature_detected!("avx512f") { 2 } else { usize::from(is_x86_feature_detected!("avx")) };
     SPLIT_WIDTH.store(width, Relaxed);
+    SPLIT_PASSED.store(width, Relaxed);
 }
 
 #[test]
 fn all_registers_are_as_they_were() {
     let _alone = ALONE.lock().unwrap();
     detect();
-    let asked = on_green_thread(Answer::Stays, || {
-        let given = given();
-        assert_eq!(call(&given), (narrowed(given.clone()), given.preserved));
-    });
-    assert_eq!(asked, 1);
+    for passed in 0..=SPLIT_WIDTH.load(Relaxed) {
+        SPLIT_PASSED.store(passed, Relaxed);
+        let asked = on_green_thread(Answer::Stays, || {
+            let given = given();
+            assert_eq!(call(&given), (narrowed(given.clone()), given.preserved));
+        });
+        assert_eq!(asked, 1);
+    }
+}
+
+/// Where the upper parts were not in use they are not afterwards: code of SSE would be slow.
+#[test]
+fn what_is_not_in_use_stays_so() {
+    let tells = is_x86_feature_detected!("avx") && __cpuid_count(0xd, 1).eax & 4 != 0;
+    if !tells {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap();
+    detect();
+    for (passed, parts) in [(0, 0), (1, 4)] {
+        SPLIT_PASSED.store(passed, Relaxed);
+        on_green_thread(Answer::Stays, move || {
+            call(&given());
+            let in_use: u32;
+            // SAFETY: reads a register that the system has enabled.
+            unsafe { asm!("xgetbv", in("ecx") 1, out("eax") in_use, out("edx") _) };
+            assert_eq!(in_use & 0x44, parts);
+        });
+    }
 }
 
 /// Each register has the address of a local of its own, and has it when the stack has moved.
