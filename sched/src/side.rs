@@ -146,10 +146,11 @@ mod on {
     /// The caller owns `g`, which is suspended; the link is not used when it has run again.
     unsafe fn link<'a>(g: &G) -> Option<&'a mut Link> {
         let first = g.side.0.get();
-        // SAFETY: by the contract. Each piece has a side stack of its own, so a pointer outside of the first is a segment's.
+        // SAFETY: by the contract. Each piece has a side stack of its own, so a pointer outside of the first is a segment's. One that
+        // is where the gap begins is at the end of another, unused.
         unsafe {
             let head = &*g.head();
-            let on_first = side_gap(first).start <= head.sched.side && head.sched.side <= first.hi;
+            let on_first = side_gap(first).start < head.sched.side && head.sched.side <= first.hi;
             (!on_first).then(|| &mut *Link::of(head.stack))
         }
     }
