@@ -407,10 +407,12 @@ mod programs {
     fn random_ones_that_lend_do_too() {
         let binary = program(TMP, "differential");
         let all: &Environment = &[("MORESTACK_STRESS", "move,preempt,freeze")];
+        let fast: &Environment = &[("MORESTACK_STRESS", "move")];
         let frozen: &Environment = &[("MORESTACK_STRESS", "freeze"), ("MORESTACK_EFENCE", "1")];
         for (seed, programs, environment, moves) in [
             ("14000000", 500, NONE, 0),
             ("15000000", 300, all, 50),
+            ("18000000", 20_000, fast, 50),
             ("16000000", 40, MOVE, 50),
             ("17000000", 100, frozen, 1),
         ] {
