@@ -2,6 +2,9 @@
 //!
 //! Samples of the builds are interleaved, so that what else the machine does concerns all alike. A sample of a program is as
 //! many rounds as take some `SAMPLE` in the plain build; its figure is the median.
+//!
+//! With side stacks a program runs on a green thread. Without, green threads have stacks of a fixed size that libraries do not know of:
+//! one that leaves for a new stack where it believes the old one full (`stacker`) does so at each call. So it is an OS thread there.
 
 use std::fs;
 use std::path::Path;
@@ -72,7 +75,8 @@ pub fn measure(names: &[String], samples: usize) -> Result<(), String> {
 /// The time of so many rounds in a process of their own, the second time: the first warms up.
 fn sample(builder: Builder, name: &str, rounds: u64) -> Result<Duration, String> {
     let mut command = Command::new(builder.dir().join(name));
-    command.args(["spawn", "1", &rounds.to_string(), "2"]);
+    let on = if builder == Builder::Morestack { "spawn" } else { "os" };
+    command.args([on, "1", &rounds.to_string(), "2"]);
     let finished = run_for(LIMIT, &mut command)?;
     let nanos = finished.stdout.lines().last().and_then(|line| line.parse().ok());
     nanos.map(Duration::from_nanos).filter(|_| finished.status.success()).ok_or_else(|| finished.to_string())
