@@ -74,9 +74,12 @@ pub(crate) mod mark {
 /// Bytes of locals that a function may have on a side stack. The scheduler has the same number, and the reason.
 const SIDE_LOCALS: usize = 4 << 10;
 
-/// What is added to each crate that has side stacks. What is inlined has 8 KiB of locals at most, so that it takes many of them to jump
-/// over the 128 KiB below a side stack that fault.
-const SIDE_STACKS: [&str; 2] = ["-Cllvm-args=-force-attribute=safestack", "-Cllvm-args=-inline-max-stacksize=8192"];
+/// What is added to each crate that has side stacks.
+const SIDE_STACKS: &str = "-Cllvm-args=-force-attribute=safestack";
+
+/// What is inlined into a function with a side stack has 8 KiB of locals at most, so that it takes many of them to jump over the 128 KiB
+/// below a side stack that fault.
+const SIDE_INLINED: &str = "inline-max-stacksize=8192";
 
 /// What shared libraries look for in the program.
 const EXPORTED: [&str; 6] = [
@@ -250,17 +253,18 @@ fn instrumented(settings: &Settings, given: &Invocation, class: Class, dir: &Pat
         let (_, attribute) = mark::ATTRIBUTES.iter().find(|(mark, _)| *mark == sum)?;
         Some((f, *attribute))
     });
-    let list = list(dir, checked.map(|f| (f, SPLIT_STACK)).chain(marked))
+    let limited = functions.iter().filter(|f| settings.side_stacks && !is_fixed(settings, f));
+    let limited = limited.map(|f| (f, SIDE_INLINED));
+    let list = list(dir, checked.map(|f| (f, SPLIT_STACK)).chain(marked).chain(limited))
         .map_err(|error| format!("cannot write the list of functions in {}: {error}", dir.display()))?;
     invocation.push(list_argument());
     if settings.side_stacks {
-        for argument in SIDE_STACKS {
-            invocation.push(argument);
-        }
+        invocation.push(SIDE_STACKS);
         for function in functions.iter().filter(|f| is_fixed(settings, f)) {
-            // Not inlined either: its locals would be those of another.
-            for (change, attribute) in [("remove-", "safestack"), ("remove-", "alwaysinline"), ("", "noinline")] {
-                invocation.push(format!("-Cllvm-args=-force-{change}attribute={}:{attribute}", function.symbol));
+            // LLVM inlines only what agrees in the first, so its locals do not become those of a function with a side stack; but
+            // what has the second it always inlines.
+            for attribute in ["safestack", "alwaysinline"] {
+                invocation.push(format!("-Cllvm-args=-force-remove-attribute={}:{attribute}", function.symbol));
             }
         }
     }
