@@ -128,15 +128,22 @@ struct Look {
     since: u64,
     /// It was asked for preemption.
     asked: bool,
+    /// When it was asked though nobody waited.
+    in_vain: u64,
     watch: Watch,
 }
 
 impl Look {
-    /// Whether it is of use to ask for preemption of this slice, which is over.
-    fn has_takers(&self, sched: &Sched, p: &P, m: &M, now: u64) -> bool {
-        newstack::waits_for(sched, p, m, now)
-            || sched.ps().any(|other| other.timers.want_help(now))
-            || now >= self.since + PERIOD.as_nanos() as u64
+    /// Whether it is of use to ask for preemption of this slice, which is over. Asking in vain is not repeated sooner if it finds no answer.
+    fn has_takers(&mut self, sched: &Sched, p: &P, m: &M, now: u64) -> bool {
+        if newstack::waits_for(sched, p, m, now) || sched.ps().any(|other| other.timers.want_help(now)) {
+            return true;
+        }
+        let is_time = now >= self.since.max(self.in_vain) + PERIOD.as_nanos() as u64;
+        if is_time {
+            self.in_vain = now;
+        }
+        is_time
     }
 }
 
