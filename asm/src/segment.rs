@@ -1,8 +1,8 @@
 //! Segments: running a function on another stack than its caller's, where that cannot grow.
 //!
-//! A frame that must not move keeps everything where it is that lies above it; and a side stack lasts only so deep. What is called next runs on
-//! a *segment* then: a stack of its own, which can be moved by itself as long as all of its own frames can, and a side stack of its
-//! own.
+//! A frame that must not move keeps everything where it is that lies above it; and a side stack lasts only so deep. What is called
+//! next runs on a *segment* then: a stack of its own, which can be moved by itself as long as all of its own frames can, and a side
+//! stack of its own.
 //!
 //! ```text
 //!      stack below                            segment
@@ -29,11 +29,11 @@
 //!
 //! # Whose stack it is meanwhile
 //!
-//! The head names the segment as the stack. `below`, its guard, its side pointer and its `fixed` are in the link. All this changes by the running green thread
-//! itself, in code where nothing else looks at it. A signal handler may come in between, and have a check that fails. Until `fixed` is
-//! 0 it takes the same segment, and leaves it and the head as they were; from then on, and where `rsp` is outside of the bounds, it goes
-//! the slow way, where handlers go on. A segment that is moved has its link at its new top; `rbp` is relocated with the frames, so it is
-//! found again.
+//! The head names the segment as the stack. `below`, its guard, its side pointer and its `fixed` are in the link. All this changes by the
+//! running green thread itself, in code where nothing else looks at it. A signal handler may come in between, and have a check that
+//! fails. Until `fixed` is 0 it takes the same segment, and leaves it and the head as they were; from then on, and where `rsp` is outside
+//! of the bounds, it goes the slow way, where handlers go on. A segment that is moved has its link at its new top; `rbp` is relocated
+//! with the frames, so it is found again.
 //!
 //! # The guard
 //!

@@ -256,7 +256,13 @@ mod on {
     /// The caller owns `g`, which is suspended.
     pub(crate) unsafe fn give_back(g: &G) {
         // SAFETY: by the contract.
-        unsafe { morestack_stacks::give_back(current(g), (*g.head()).sched.side) };
+        unsafe {
+            let (side, pointer) = (current(g), (*g.head()).sched.side);
+            // Below is the gap, which a function may have entered that touches nothing there.
+            if pointer >= side.lo {
+                morestack_stacks::give_back(side, pointer);
+            }
+        }
     }
 
     /// Puts a segment ready on which a function can run whose frame is `frame` bytes, above frames that end at `fixed`.

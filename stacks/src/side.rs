@@ -15,11 +15,11 @@
 //!
 //! # Where they come from, and are kept
 //!
-//! The smallest are stacks of [`stackalloc`](crate::stackalloc). The larger ones, for recursions, have an arena of their own: little of them is touched, so
-//! they are made of small pages, whatever their size.
+//! The smallest are stacks of [`stackalloc`](crate::stackalloc). The larger ones, for recursions, have an arena of their own: little
+//! of them is touched, so they are made of small pages, whatever their size.
 //!
-//! The gap costs a system call to make, so a side stack that is free stays one. [`StackCache`] keeps some of the smallest for its P, without a
-//! lock; the others are in lists of the process, from which a sweep takes them apart again. Of a larger one only the first
+//! The gap costs a system call to make, so a side stack that is free stays one. [`StackCache`] keeps some of the smallest for its P,
+//! without a lock; the others are in lists of the process, from which a sweep takes them apart again. Of a larger one only the first
 //! [`WARM`] bytes stay memory.
 //!
 //! # Invariants
