@@ -165,7 +165,7 @@ mod side {
 
     #[test]
     fn a_function_with_too_many_locals_has_none() {
-        says("huge", &["huge 6", "again 21"]);
+        says("huge", &["huge 6", "again 21", "inlined 21"]);
     }
 
     /// What asks for them would take those of the OS thread for those of all its green threads.

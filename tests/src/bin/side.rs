@@ -321,6 +321,23 @@ fn gap() {
 fn huge() {
     println!("huge {}", morestack::spawn(|| escape::<300_000>(5)).join().expect("there is room"));
     println!("again {}", morestack::spawn(|| escape::<300_000>(20)).join().expect("there is room"));
+    println!("inlined {}", morestack::spawn(|| calls_large(20)).join().expect("there is room"));
+}
+
+fn large(depth: u64) -> u64 {
+    let mut local = [depth as u8; 300_000];
+    black_box(&mut local);
+    u64::from(local[150_000] == depth as u8)
+}
+
+/// Has little on its side stack, and would have all that `large` has if LLVM inlined that. rustc does not, through a pointer.
+#[inline(never)]
+fn calls_large(depth: u64) -> u64 {
+    let mut local = depth;
+    black_box(&mut local);
+    let large: fn(u64) -> u64 = large;
+    let below = if depth == 0 { 0 } else { calls_large(depth - 1) };
+    below + large(local)
 }
 
 fn mode() {
