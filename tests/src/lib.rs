@@ -6,7 +6,9 @@
 pub mod command;
 pub mod crates;
 pub mod differential;
+pub mod environment;
 pub mod instrumented;
 pub mod on;
 pub mod programs;
+pub mod source;
 pub mod usage;

@@ -4,17 +4,11 @@
 //! The programs are in `fixtures`, a workspace of their own, with a third party's crate beside it. They have no attributes.
 
 use morestack_tests::command::Finished;
+use morestack_tests::environment::{BOTH, Environment, MOVE, NONE, PREEMPT};
 use morestack_tests::instrumented::Build::{self, Full, Plain, Prologues};
 use morestack_tests::instrumented::{aborting_fixture, fixture, program, run_with};
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
-
-type Environment = [(&'static str, &'static str)];
-
-const NONE: &Environment = &[];
-const PREEMPT: &Environment = &[("MORESTACK_STRESS", "preempt")];
-const MOVE: &Environment = &[("MORESTACK_STRESS", "move"), ("MORESTACK_EFENCE", "1")];
-const BOTH: &Environment = &[("MORESTACK_STRESS", "move,preempt"), ("MORESTACK_EFENCE", "1")];
 
 /// Both of what `cargo morestack` builds.
 const BOTH_BUILDS: [Build; 2] = [Prologues, Full];

@@ -3,15 +3,11 @@
 use std::os::unix::process::ExitStatusExt;
 
 use morestack_tests::command::Finished;
+use morestack_tests::environment::{BOTH, Environment, MOVE, NONE};
 use morestack_tests::instrumented::{program, run_with};
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
 
-type Environment = [(&'static str, &'static str)];
-
-const NONE: &Environment = &[];
-const MOVE: &Environment = &[("MORESTACK_STRESS", "move"), ("MORESTACK_EFENCE", "1")];
-const BOTH: &Environment = &[("MORESTACK_STRESS", "move,preempt"), ("MORESTACK_EFENCE", "1")];
 const FREEZE: &Environment = &[("MORESTACK_STRESS", "freeze,move"), ("MORESTACK_EFENCE", "1")];
 
 /// What a program counted, from its last line on the standard error.

@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use morestack_tests::command::{Finished, run};
+use morestack_tests::environment::{BOTH, Environment, MOVE, PREEMPT};
 
 /// A run of the binary.
 fn program(name: &str, on: &str, args: &[&str], environment: &[(&str, &str)]) -> Finished {
@@ -47,12 +48,9 @@ const EVERY: u64 = 300;
 /// Waits of the program that waits. Whether an operation has to wait is a matter of luck; it is never one in ten only.
 const WAITS: u64 = EVERY / 10;
 
-const MOVE: &[(&str, &str)] = &[("MORESTACK_STRESS", "move"), ("MORESTACK_EFENCE", "1")];
-const BOTH: &[(&str, &str)] = &[("MORESTACK_STRESS", "move,preempt"), ("MORESTACK_EFENCE", "1")];
-const FREEZE: &[(&str, &str)] =
+const FREEZE: &Environment =
     &[("MORESTACK_STRESS", "freeze"), ("MORESTACK_EFENCE", "1"), ("MORESTACK_STACK_DEBUG", "poison")];
-const FREEZE_AND_MOVE: &[(&str, &str)] = &[("MORESTACK_STRESS", "freeze,move,preempt"), ("MORESTACK_EFENCE", "1")];
-const PREEMPT: &[(&str, &str)] = &[("MORESTACK_STRESS", "preempt")];
+const FREEZE_AND_MOVE: &Environment = &[("MORESTACK_STRESS", "freeze,move,preempt"), ("MORESTACK_EFENCE", "1")];
 
 /// The tests of one program.
 macro_rules! program {

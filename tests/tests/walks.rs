@@ -6,17 +6,11 @@
 use std::process::Command;
 
 use morestack_tests::command::{Finished, bounded, run};
+use morestack_tests::environment::{BOTH, Environment, MOVE, NONE, PREEMPT};
 use morestack_tests::instrumented::Build::{self, Full, Prologues};
 use morestack_tests::instrumented::{command_with, fixture};
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
-
-type Environment = [(&'static str, &'static str)];
-
-const NONE: &Environment = &[];
-const PREEMPT: &Environment = &[("MORESTACK_STRESS", "preempt")];
-const MOVE: &Environment = &[("MORESTACK_STRESS", "move"), ("MORESTACK_EFENCE", "1")];
-const BOTH: &Environment = &[("MORESTACK_STRESS", "move,preempt"), ("MORESTACK_EFENCE", "1")];
 
 /// Whether the line of a frame names this function: the whole name.
 fn names(line: &str, function: &str) -> bool {

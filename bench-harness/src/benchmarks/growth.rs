@@ -1,5 +1,5 @@
-//! What it costs a green thread of `spawn` to grow to 1 MiB for the first time, in a program with side stacks, where its frames are walked and
-//! what is lent lies elsewhere. Beside it the same program in contract mode (`cargo morestack --no-side-stack`), where `go` moves
+//! What it costs a green thread of `spawn` to grow to 1 MiB for the first time, in a program with side stacks, where its frames are
+//! walked and what is lent lies elsewhere. Beside it the same program in contract mode (`cargo morestack --no-side-stack`), where `go` moves
 //! whatever is there and `spawn` reserves.
 //!
 //! What one green thread has learned is known to the next of its spawn site. So each growth is the first of a site, in a process that

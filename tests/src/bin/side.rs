@@ -1,6 +1,6 @@
 //! What programs with side stacks must bear: threads of all origins, signals, fork, panics, deep recursion. `side TEST` prints numbers.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::hint::black_box;
 use std::mem::MaybeUninit;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use morestack::{Runtime, Stack};
+use morestack_tests::source::Source;
 
 #[derive(Parser)]
 struct Options {
@@ -227,17 +228,6 @@ fn locals() {
     println!("endless {}", u64::from(endless.is_err_and(|payload| payload.is::<morestack::StackOverflow>())));
 }
 
-/// A source of numbers that are plucked from thin air.
-struct Plucked(Cell<u64>);
-
-impl Plucked {
-    fn below(&self, limit: u64) -> u64 {
-        // Knuth's MMIX.
-        self.0.set(self.0.get().wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407));
-        (self.0.get() >> 33) % limit
-    }
-}
-
 /// `depth` calls with `SIDE` bytes of locals that escape, and `FIRST` words that do not, and at the end `f`.
 #[inline(never)]
 fn down<const SIDE: usize, const FIRST: usize>(depth: u64, f: &dyn Fn() -> u64) -> u64 {
@@ -252,16 +242,17 @@ fn down<const SIDE: usize, const FIRST: usize>(depth: u64, f: &dyn Fn() -> u64) 
 }
 
 /// Recursions one after the other, and within each other; some end by a panic.
-fn nested(plucked: &Plucked, level: u64, most: u64) -> u64 {
-    (0..1 + plucked.below(3)).fold(level, |sum, _| {
+fn nested(source: &RefCell<Source>, level: u64, most: u64) -> u64 {
+    let below = |limit| source.borrow_mut().below(limit);
+    (0..1 + below(3)).fold(level, |sum, _| {
         let inner = || {
-            if plucked.below(8) == 0 {
+            if below(8) == 0 {
                 panic!("at the end");
             }
-            if level == 0 { plucked.below(1000) } else { nested(plucked, level - 1, most) }
+            if level == 0 { below(1000) } else { nested(source, level - 1, most) }
         };
-        let depth = plucked.below(most);
-        let went = catch_unwind(AssertUnwindSafe(|| match plucked.below(6) {
+        let depth = below(most);
+        let went = catch_unwind(AssertUnwindSafe(|| match below(6) {
             0 => down::<0, 20>(depth, &inner),
             1 => down::<16, 1>(depth, &inner),
             2 => down::<100, 6>(depth, &inner),
@@ -278,7 +269,7 @@ fn recursions() {
     std::panic::set_hook(Box::new(|_| {}));
     let stress = std::env::var_os("MORESTACK_STRESS").is_some();
     let (seeds, most) = if stress { (4, 300) } else { (60, 4000) };
-    let all = move |seed| nested(&Plucked(Cell::new(seed)), 3, most);
+    let all = move |seed| nested(&RefCell::new(Source::new(seed)), 3, most);
     let runtime = Runtime::builder().workers(2).build().expect("a runtime");
     let handles: Vec<_> = (0..seeds).map(|seed| runtime.spawn(move || all(seed))).collect();
     let os = thread::Builder::new().stack_size(1 << 30);

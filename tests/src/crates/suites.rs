@@ -8,8 +8,8 @@
 //! - `Cargo.toml` loses its benchmarks, and the dependencies that only they have;
 //! - what cannot run so is left out: `SUITES` has the reasons.
 //!
-//! All else is as it was published, but for documentation tests, which are not run. The copies are members of one workspace, so that everything in them may be preempted, with one
-//! lock file, which is kept in `tests/crates/suites.lock`.
+//! All else is as it was published, but for documentation tests, which are not run. The copies are members of one workspace, so that
+//! everything in them may be preempted, with one lock file, which is kept in `tests/crates/suites.lock`.
 
 use std::fs;
 use std::io;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::node::{Entry, Kind, Node};
 use super::nodes;
+use crate::source::Source;
 
 /// The largest tree. Enough for a dozen levels; a program of this size takes a few milliseconds under stress.
 const NODES: u64 = 60;
@@ -21,26 +22,9 @@ const HEAVY: u32 = 4;
 /// std's functions.
 const UNCHECKED: u32 = 2;
 
-/// Numbers that look random (splitmix64, Steele, Lea and Flood 2014).
-struct Source(u64);
-
-impl Source {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
-
 /// The program of a seed. With `lent` it may lend locals to the heap, to thread-locals and to other threads.
 pub fn program(seed: u64, lent: bool) -> Arc<Node> {
-    let mut source = Source(seed);
+    let mut source = Source::new(seed);
     let swarm = nodes::all(lent).filter(|_| source.below(2) == 0).collect();
     let budget = 4 + source.below(NODES);
     Generator { source, swarm, lent }.node(budget, Path::default())
